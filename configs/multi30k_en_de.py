@@ -1,0 +1,53 @@
+"""Multi30k English-German: 29,000 image captions in line files of your own, on a CPU in under 90 minutes.
+
+    transformer train --config=configs/multi30k_en_de.py:FOLDER --workdir=runs/multi30k
+
+FOLDER holds train.en, train.de, val.*, test2016.* and test2017.* (task 1, raw text; the terms of the data set are
+research and education only, so it is not part of this project). The settings follow the best small text-only model
+that has been published: narrower than the paper's base model, which overfits here and scores less.
+
+Hardware: two CPU cores. Expected: at least 38 cased sacreBLEU on test2016.
+"""
+
+from pathlib import Path
+
+from transformer.config import Config
+
+
+def get_config(folder: str) -> Config:
+    """FOLDER: where train.en, train.de, val.en, val.de, test2016.*, test2017.* are."""
+    config = Config()
+
+    model = config.model
+    model.d_model = 128
+    model.num_heads = 4
+    model.d_ff = 256
+    model.num_encoder_layers = 4
+    model.num_decoder_layers = 4
+    model.dropout = 0.3
+
+    data = config.data
+    data.train = (_pair(folder, "train"),)
+    data.validation = (_pair(folder, "val"),)
+    data.test = (_pair(folder, "test2016"), _pair(folder, "test2017"))
+    data.max_length = 128
+    data.batch_tokens = 8192
+    config.tokenizer.vocab_size = 10_000
+
+    optimizer = config.optimizer
+    optimizer.schedule = "inverse_sqrt"
+    optimizer.learning_rate = 0.005
+    optimizer.warmup_steps = 2000
+
+    config.training.steps = 8000
+    config.evaluation.every = 500
+    config.evaluation.bleu_sentences = -1
+    config.checkpoint.every = 200
+    config.checkpoint.keep_last = 10
+    config.checkpoint.average = 10
+    config.decoding.beam_size = 5
+    return config
+
+
+def _pair(folder: str, name: str) -> str:
+    return f"lines:{Path(folder) / name}.en:{Path(folder) / name}.de"

@@ -1,0 +1,115 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import transformer.config
+from transformer.cli import main as command
+from transformer.cli import verb
+from transformer.cli.usage import UsageError
+
+CLONE = Path(transformer.config.__file__).parents[1]
+
+
+def run(capsys, *words):
+    """Exit code, stdout, stderr of one command in this process."""
+    try:
+        command.main(list(words))
+        code = 0
+    except SystemExit as end:
+        code = end.code
+    return code, *capsys.readouterr()
+
+
+def probe(monkeypatch, action):
+    probe = verb.Verb("probe", "Try.", "Tries.", lambda values: None, action)
+    monkeypatch.setattr(command, "VERBS", (probe,))
+
+
+def test_help_lists_every_verb(capsys):
+    for word in ("--help", "-h", "help"):
+        code, out, err = run(capsys, word)
+        assert (code, err) == (0, "")
+        assert all(f"  {verb.name} " in out and verb.summary in out for verb in command.VERBS)
+
+
+@pytest.mark.parametrize("name", [verb.name for verb in command.VERBS])
+def test_every_verb_has_help_with_examples(capsys, name):
+    code, out, _ = run(capsys, name, "--config.nonsense", "--help")
+    assert code == 0
+    assert "Example" in out
+    assert f"transformer {name} --" in out
+    assert "--traceback" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "transformer VERB"),
+        (["trian"], "Unknown verb 'trian'. Did you mean train?"),
+        (["qqq"], "Unknown verb 'qqq'. There are train, translate, evaluate, average, config"),
+        (["--config=phrasebook"], "A verb comes first"),
+        (["config", "--config=phrasbook"], "Did you mean phrasebook?"),
+        (["config", "--config.model.num_heads=7"], "config.model.num_heads = 7: does not divide"),
+    ],
+)
+def test_what_the_user_can_put_right_is_one_message(capsys, words, message):
+    code, out, err = run(capsys, *words)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert "Traceback" not in err
+
+
+def test_errors_of_ours_can_be_traced(capsys):
+    with pytest.raises(UsageError):
+        command.main(["config", "--traceback", "here"])
+
+
+def test_bugs_keep_their_traceback(monkeypatch):
+    def fail(given):
+        raise ValueError("a bug")
+
+    probe(monkeypatch, fail)
+    with pytest.raises(ValueError, match="a bug"):
+        command.main(["probe"])
+
+
+def test_interrupt_is_quiet(monkeypatch, capsys):
+    def interrupt(given):
+        raise KeyboardInterrupt
+
+    probe(monkeypatch, interrupt)
+    assert run(capsys, "probe") == (130, "", "")
+
+
+def test_only_a_process_of_its_own_may_restart(monkeypatch):
+    seen = []
+    probe(monkeypatch, lambda given: seen.append(given.may_restart))
+    command.main(["probe"])
+    monkeypatch.setattr(sys, "argv", ["transformer", "probe"])
+    command.main()
+    assert seen == [False, True]
+
+
+def start(*words, folder):
+    environment = os.environ | {"PYTHONPATH": str(CLONE)}
+    return subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_as_a_module_from_any_folder(tmp_path):
+    done = start(sys.executable, "-m", "transformer", "config", "--config=phrasebook", "--json", folder=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert '"seed": 0' in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_train_py_is_the_verb_train(tmp_path, capsys):
+    done = start(sys.executable, str(CLONE / "train.py"), "--help", folder=tmp_path)
+    assert done.stdout == run(capsys, "train", "--help")[1]
+
+
+def test_a_closed_pipe_is_no_error(tmp_path):
+    done = start("bash", "-c", f"set -o pipefail; {sys.executable} -m transformer config | head -1", folder=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "run\n", "")

@@ -1,0 +1,71 @@
+"""What every test runs under: 8 virtual devices, a home of its own, and no skip that is not on the list."""
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Outside the clone, and kept: compiling is most of what the tests do.
+_KEPT = Path.home() / ".cache" / "transformer" / "tests"
+_HOME = tempfile.mkdtemp(prefix="transformer-tests-home-")
+# Also for the processes that tests start.
+os.environ.update(
+    HOME=_HOME,
+    JAX_PLATFORMS="cpu",
+    JAX_COMPILATION_CACHE_DIR=str(_KEPT / "xla"),
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.3",
+    MPLCONFIGDIR=str(_KEPT / "matplotlib"),
+    GLIBC_TUNABLES="glibc.malloc.hugetlb=1",  # set, so that commands do not restart themselves
+)
+for _name in ("XDG_CACHE_HOME", "TFDS_DATA_DIR"):
+    os.environ.pop(_name, None)
+
+import jax  # noqa: E402  the environment above must come first
+
+jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+# --- skipped tests: each must be in allowed_skips.txt, so that none goes quiet unseen ---
+
+_ALLOWED = Path(__file__).with_name("allowed_skips.txt")
+_skipped: dict[str, str] = {}
+
+
+def _allowed() -> dict[str, str]:
+    """Test -> reason, from lines `TEST: REASON`."""
+    lines = [line for line in _ALLOWED.read_text().splitlines() if line and not line.startswith("#")]
+    return dict(line.split(": ", 1) for line in lines)
+
+
+def _unlisted() -> list[str]:
+    return sorted(set(_skipped) - set(_allowed()))
+
+
+def _note_skip(report):
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped[report.nodeid] = report.longrepr[2]
+
+
+def pytest_runtest_logreport(report):
+    _note_skip(report)
+
+
+def pytest_collectreport(report):
+    _note_skip(report)
+
+
+def pytest_sessionfinish(session, exitstatus):
+    shutil.rmtree(_HOME, ignore_errors=True)
+    if exitstatus == pytest.ExitCode.OK and _unlisted():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    terminalreporter.section("skips allowed by tests/allowed_skips.txt")
+    for name, reason in _allowed().items():
+        terminalreporter.line(f"{name}: {reason}")
+    for name in _unlisted():
+        terminalreporter.line(f"NOT ALLOWED, so the run fails: {name}: {_skipped[name]}", red=True)

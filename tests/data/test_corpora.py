@@ -1,0 +1,69 @@
+"""Corpus strings: kinds, weights, and what is said about strings that name nothing."""
+
+from pathlib import Path
+
+import pytest
+
+from transformer.config import DataConfig
+from transformer.data import corpora
+from transformer.data.errors import DataError
+from transformer.data.line_files import LineFiles, TsvFiles
+from transformer.data.phrasebook_source import Phrasebook
+from transformer.data.tfds_source import TfdsSet
+
+DATA = DataConfig(data_dir="/prepared")
+
+
+@pytest.mark.parametrize(
+    ("text", "weight", "source"),
+    [
+        ("lines:a.en:a.de", 1, LineFiles((Path("a.en"),), (Path("a.de"),))),
+        ("2*lines:a,b:c,d", 2, LineFiles((Path("a"), Path("b")), (Path("c"), Path("d")))),
+        ("0.5*tsv:a*b.tsv", 0.5, TsvFiles((Path("a*b.tsv"),))),
+        ("tsv:2*a.tsv", 1, TsvFiles((Path("2*a.tsv"),))),
+        ("tfds:wmt14_translate/de-en", 1, TfdsSet("wmt14_translate/de-en", "train", "en", "de", "/prepared")),
+        ("3*tfds:opus/medical:train[:10%]", 3, TfdsSet("opus/medical", "train[:10%]", "en", "de", "/prepared")),
+        ("phrasebook", 1, Phrasebook("train", "en")),
+        ("1e-1*phrasebook:test", 0.1, Phrasebook("test", "en")),
+    ],
+)
+def test_strings_are_understood(text, weight, source):
+    corpus = corpora.parse(text, DATA)
+    assert (corpus.weight, corpus.source) == (weight, source)
+    assert text.endswith(corpus.name) and "*" not in corpus.name.split(":")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("line:a:b", ["'line:a:b'", "unknown kind 'line'", "lines:SOURCE_FILES:TARGET_FILES"]),
+        ("a.en", ["unknown kind 'a.en'", "tsv:FILES"]),
+        ("", ["unknown kind ''"]),
+        ("two*phrasebook", ["weight 'two'", "positive number"]),
+        ("0*phrasebook", ["weight '0'"]),
+        ("-1*phrasebook", ["weight '-1'"]),
+        ("nan*phrasebook", ["weight 'nan'"]),
+        ("inf*phrasebook", ["weight 'inf'"]),
+        ("*phrasebook", ["weight ''"]),
+        ("lines:a", ["'lines:a'", "1 sides, not 2"]),
+        ("lines:a:b:c", ["3 sides, not 2"]),
+        ("lines:a,b:c", ["2 source files and 1 target files"]),
+        ("lines:a,:b,c", ["empty file name"]),
+        ("tsv:", ["empty file name"]),
+        ("lines:gs://bucket/a.en:gs://bucket/a.de", ["gs://bucket/a.en", "only local files"]),
+        ("tfds:", ["names no data set", "tfds:NAME/CONFIG"]),
+        ("tfds:a/b/c", ["names no data set"]),
+        ("phrasebook:trian", ["no split 'trian'", "train, validation, test"]),
+    ],
+)
+def test_strings_that_name_nothing(text, parts):
+    with pytest.raises(DataError) as caught:
+        corpora.parse(text, DATA)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_missing_files_of_all_corpora_come_in_one_message(tmp_path):
+    names = [f"tsv:{tmp_path}/a.tsv", f"tsv:{tmp_path}/b.tsv"]
+    with pytest.raises(DataError, match="(?s)a.tsv: no such file.*b.tsv: no such file"):
+        corpora.check([corpora.parse(name, DATA) for name in names])

@@ -1,0 +1,156 @@
+"""TFDS sets, written in array_record and read back by the real code, all without TensorFlow."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from tensorflow_datasets.core import registered
+
+from transformer.config import DataConfig
+from transformer.data import corpora
+from transformer.data.errors import DataError
+
+PAIRS = [(f"sentence {number}", f"Satz „{number}“") for number in range(20)]
+
+
+# Classes that write sets, kept out of TFDS's register. The first stands in for TFDS's own of that name, which cannot
+# download here: its files are then read through the real one. The second is somebody's own, found by its files alone.
+with registered.skip_registration():
+
+    class Wmt14Translate(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="de-en")]
+
+        def _info(self):
+            return tfds.core.DatasetInfo(builder=self, features=tfds.features.Translation(languages=("de", "en")))
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples(), "test": self._generate_examples()}
+
+        def _generate_examples(self):
+            return ((number, {"en": english, "de": german}) for number, (english, german) in enumerate(PAIRS))
+
+    class NestedTranslate(tfds.core.GeneratorBasedBuilder):
+        VERSION = tfds.core.Version("1.0.0")
+
+        def _info(self):
+            sides = tfds.features.Translation(languages=("de", "en"))
+            features = tfds.features.FeaturesDict({"translation": sides, "id": np.int64})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _split_generators(self, dl_manager):
+            return {"train": self._generate_examples()}
+
+        def _generate_examples(self):
+            for number, (english, german) in enumerate(PAIRS):
+                yield number, {"translation": {"en": english, "de": german}, "id": number}
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory):
+    """A folder where both sets are prepared."""
+    folder = str(tmp_path_factory.mktemp("tfds"))
+    for builder in (Wmt14Translate(config="de-en", data_dir=folder), NestedTranslate(data_dir=folder)):
+        builder.download_and_prepare(file_format="array_record")
+    return folder
+
+
+def read(corpus: str, **changes) -> list[tuple[str, str]]:
+    parsed = corpora.parse(corpus, DataConfig(**changes))
+    corpora.check([parsed])
+    return list(parsed.pairs())
+
+
+def test_either_direction(data_dir):
+    forth = read("tfds:wmt14_translate/de-en", data_dir=data_dir)
+    back = read("tfds:wmt14_translate/de-en", data_dir=data_dir, source_language="de", target_language="en")
+    assert sorted(forth) == sorted(PAIRS)
+    assert back == [(target, source) for source, target in forth]
+
+
+def test_splits_and_slices(data_dir):
+    whole = read("tfds:wmt14_translate/de-en:test", data_dir=data_dir)
+    assert read("tfds:wmt14_translate/de-en:test[25%:75%]", data_dir=data_dir) == whole[5:15]
+
+
+def test_nested_features_of_a_set_whose_code_is_unknown(data_dir):
+    assert sorted(read("tfds:nested_translate", data_dir=data_dir)) == sorted(PAIRS)
+
+
+def test_more_records_than_are_read_at_once(data_dir, monkeypatch):
+    whole = read("tfds:wmt14_translate/de-en", data_dir=data_dir)
+    monkeypatch.setattr("transformer.data.tfds_source._RECORDS_AT_ONCE", 7)
+    assert read("tfds:wmt14_translate/de-en", data_dir=data_dir) == whole
+
+
+def test_tensorflow_is_not_imported(data_dir):
+    program = f"""
+import sys
+from transformer.config import DataConfig
+from transformer.data import corpora
+corpus = corpora.parse("tfds:wmt14_translate/de-en", DataConfig(data_dir={data_dir!r}))
+corpora.check([corpus])
+assert len(list(corpus.pairs())) == {len(PAIRS)}
+assert "tensorflow" not in sys.modules
+"""
+    environment = os.environ | {"PYTHONPATH": str(Path(corpora.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+# --- bad input, each with its message ---
+
+
+def refusal(corpus: str, **changes) -> str:
+    with pytest.raises(DataError) as caught:
+        read(corpus, **changes)
+    return str(caught.value)
+
+
+def test_not_prepared_gives_the_command(tmp_path):
+    message = refusal("tfds:wmt14_translate/fr-en", data_dir=str(tmp_path))
+    assert "is not prepared in" in message
+    assert f"\n  tfds build wmt14_translate/fr-en --file_format=array_record --data_dir={tmp_path}\n" in message
+
+
+def test_prepared_as_tfrecord_gives_the_commands(data_dir, tmp_path):
+    folder = tmp_path / "wmt14_translate/de-en/1.0.0"
+    folder.mkdir(parents=True)
+    # Only TensorFlow writes tfrecord: what is read of such a set before it is refused is its description.
+    for path in Path(data_dir, "wmt14_translate/de-en/1.0.0").iterdir():
+        content = (
+            path.read_bytes() if path.suffix != ".json" else path.read_bytes().replace(b"array_record", b"tfrecord")
+        )
+        (folder / path.name.replace("array_record", "tfrecord")).write_bytes(content)
+    message = refusal("tfds:wmt14_translate/de-en", data_dir=str(tmp_path))
+    assert "is prepared as tfrecord" in message
+    assert f"\n  tfds convert_format --dataset_version_dir={folder} --out_file_format=array_record\n" in message
+    assert "\n  tfds build wmt14_translate/de-en --file_format=array_record --data_dir=FOLDER\n" in message
+
+
+@pytest.mark.parametrize("name", ["no_such_translate/de-en", "wmt14_translate/xx-en"])
+def test_unknown_set_or_config(data_dir, name):
+    message = refusal(f"tfds:{name}", data_dir=data_dir)
+    assert f"tfds:{name}: TFDS knows no data set or config of that name" in message and data_dir in message
+    assert len(message) < 600  # TFDS alone writes three thousand
+
+
+@pytest.mark.parametrize("split", ["validatoin", "train[:x]"])
+def test_unknown_split(data_dir, split):
+    message = refusal(f"tfds:wmt14_translate/de-en:{split}", data_dir=data_dir)
+    assert f"no split {split!r}. Choose from train, test" in message
+
+
+@pytest.mark.parametrize("name", ["wmt14_translate/de-en", "nested_translate"])
+def test_language_that_is_not_there(data_dir, name):
+    message = refusal(f"tfds:{name}", data_dir=data_dir, target_language="fr")
+    assert "no text in data.target_language = 'fr', only: de, en" in message
+
+
+def test_missing_package(data_dir, monkeypatch):
+    monkeypatch.setitem(sys.modules, "array_record", None)
+    assert "pip install tensorflow-datasets array_record" in refusal("tfds:wmt14_translate/de-en", data_dir=data_dir)

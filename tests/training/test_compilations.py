@@ -1,0 +1,56 @@
+import jax
+import jax.numpy as jnp
+
+from transformer.training.compilations import Compilations
+
+
+def double(x):
+    return x * 2
+
+
+def test_counts_programs_not_calls():
+    x, y = jnp.arange(3.0), jnp.arange(4.0)
+    with Compilations(warn=print) as compilations:
+        function = jax.jit(double)
+        for _ in range(3):
+            function(x)
+        assert compilations.count == 1
+        function(y)
+    assert compilations.count == 2
+    assert compilations.seconds > 0
+
+
+def test_counts_nothing_once_closed():
+    with Compilations(warn=print) as compilations:
+        pass
+    jax.jit(lambda x: x + 1)(1.0)
+    assert compilations.count == 0
+
+
+def test_warm_up_is_silent_for_each_kind_of_work():
+    warnings = []
+    function = jax.jit(double)
+    arrays = [jnp.arange(5.0), jnp.arange(6.0)]
+    with Compilations(warn=warnings.append) as compilations:
+        for step in range(4):
+            x = arrays[step % 2]
+            with compilations.watch(step, "training step", x.shape):
+                function(x)
+        with compilations.watch(4, "validation"):
+            jax.jit(lambda x: x - 1)(x)
+    assert warnings == []
+    assert compilations.after_warm_up == 0
+
+
+def test_a_recompile_names_step_work_and_function():
+    warnings = []
+    function = jax.jit(double)
+    arrays = [jnp.arange(7.0), jnp.arange(7.0), jnp.arange(7)]
+    with Compilations(warn=warnings.append) as compilations:
+        for step, x in enumerate(arrays, start=100):
+            with compilations.watch(step, "training step", x.shape):
+                function(x)
+    assert compilations.after_warm_up == 1
+    (warning,) = warnings
+    assert "step 102: training step" in warning
+    assert "double" in warning

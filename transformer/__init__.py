@@ -1,0 +1,37 @@
+"""Trains and uses the Transformer of "Attention Is All You Need".
+
+    import transformer
+
+    model = transformer.load("runs/phrasebook")
+    model.translate(["Good morning."])
+
+`load` returns an `evaluation.translator.Translator`. Training from Python is `transformer.training.loop.train`.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformer.evaluation.translator import Translator
+
+__version__ = "0.1.0"
+
+
+def load(workdir: str | Path, checkpoint: str = "auto", *, allow_code: Collection[str] = ()) -> "Translator":
+    """Opens the run in `workdir` for translation, on all devices of this machine.
+
+    Args:
+      workdir: a work directory of `transformer train`.
+      checkpoint: "auto" (the average when there is one, else the best, else the last), "best", "last", "average", or
+        a step.
+      allow_code: modules outside this package that the saved config may name and that may be imported.
+
+    Raises:
+      WorkdirError, CheckpointError, ConfigError: when it cannot be opened; the message says why and what to do.
+    """
+    # Imported here: `import transformer` is instant, and `transformer --help` too.
+    from transformer.training.saved_run import open_translator
+    from transformer.training.workdir import Workdir
+
+    return open_translator([Workdir(Path(workdir))], checkpoint, allow_code=allow_code)

@@ -1,0 +1,43 @@
+"""`transformer average`: the mean of a run's last checkpoints."""
+
+from pathlib import Path
+
+from absl import flags
+
+from transformer.cli import arguments, process
+from transformer.cli.verb import Arguments, Verb
+
+_DESCRIPTION = """
+    transformer average --workdir=DIR --last=N
+
+    Averages the parameters of the last N checkpoints (the paper: 5 for base, 20 for big) into DIR/average, which
+    translate and evaluate then use by default. The checkpoints themselves stay.
+
+    Example:
+      transformer average --workdir=runs/mine --last=5 && transformer evaluate --workdir=runs/mine
+"""
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    arguments.define_workdir(values, "The folder of a trained run.")
+    flags.DEFINE_integer("last", 5, "How many checkpoints.", lower_bound=1, flag_values=values)
+    process.define_flags(values)
+
+
+def _run(given: Arguments) -> None:
+    workdir = arguments.require_workdir(given)
+    process.start(given)
+    from transformer.training.saved_run import write_average
+    from transformer.training.workdir import Workdir
+
+    average = write_average(Workdir(Path(workdir)), given.flags.last)
+    print(f"{workdir}: {average.name}")
+
+
+AVERAGE = Verb(
+    name="average",
+    summary="Average the last checkpoints of a run.",
+    description=_DESCRIPTION,
+    define_flags=_define_flags,
+    run=_run,
+)

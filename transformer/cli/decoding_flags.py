@@ -1,0 +1,53 @@
+"""What the verbs that use a trained run share: which run, which checkpoint, which devices."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from transformer.cli import arguments, code, overrides, process
+from transformer.cli.usage import UsageError
+from transformer.cli.verb import Arguments
+
+if TYPE_CHECKING:
+    from transformer.evaluation.translator import Translator
+
+OVERRIDABLE = ("decoding.", "mesh.")
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    arguments.define_workdir(values, "The folder of a trained run; several with commas between are an ensemble.")
+    flags.DEFINE_string(
+        "checkpoint",
+        "auto",
+        "auto (the average when there is one, else the best, else the last), best, last, average, or a step.",
+        flag_values=values,
+    )
+    code.define_flags(values)
+    process.define_flags(values)
+
+
+def open_translator(given: Arguments) -> "Translator":
+    """The translator the flags describe.
+
+    Raises:
+      UsageError, WorkdirError, CheckpointError, ConfigError: when it cannot be opened.
+    """
+    names = [name for name in arguments.require_workdir(given).split(",") if name]
+    for name in names:
+        if not Path(name).is_dir():
+            raise UsageError(f"--workdir={name}: there is no such folder.")
+    process.start(given)
+    from transformer.config import Config, validate
+    from transformer.training.saved_run import open_translator
+    from transformer.training.workdir import Workdir
+
+    # A mesh that was right for training seldom is for translating: only what is typed here counts.
+    mesh = overrides.apply(Config(), [override for override in given.overrides if override.name.startswith("mesh.")])
+    return open_translator(
+        [Workdir(Path(name)) for name in names],
+        given.flags.checkpoint,
+        mesh=validate(mesh).mesh,
+        allow_code=given.flags.allow_code,
+        change=lambda config: validate(overrides.apply(config, given.overrides)),
+    )

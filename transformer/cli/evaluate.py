@@ -1,0 +1,95 @@
+"""`transformer evaluate`: BLEU and chrF of a trained run on a test set."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from transformer.cli import decoding_flags
+from transformer.cli.usage import UsageError
+from transformer.cli.verb import Arguments, Verb
+
+if TYPE_CHECKING:
+    from transformer.evaluation.translator import Translator
+
+_DESCRIPTION = """
+    transformer evaluate --workdir=DIR [--test=CORPUS | --sacrebleu=NAME]
+
+    Translates a test set and scores it: cased detokenised sacreBLEU and chrF with their signatures and 95% intervals,
+    the Multi30k convention (lower-cased, tokenised) and the paper's (tokenised, compounds split), each labelled.
+    Scores go to stdout.
+
+    Examples:
+      transformer evaluate --workdir=runs/mine                                    (the test sets of its config)
+      transformer evaluate --workdir=runs/mine --test=lines:test.en:test.de --output=test.out
+      transformer evaluate --workdir=runs/wmt --sacrebleu=wmt14/full              (fetched by sacreBLEU)
+"""
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    decoding_flags.define_flags(values)
+    flags.DEFINE_multi_string(
+        "test",
+        [],
+        "A corpus, as config.data.test takes it: lines:SRC:REF, tsv:FILE, tfds:NAME:SPLIT.",
+        flag_values=values,
+    )
+    flags.DEFINE_string("sacrebleu", None, "A test set of sacreBLEU's by name, such as wmt14/full.", flag_values=values)
+    flags.DEFINE_string("output", None, "Write the translations to this file, a line each.", flag_values=values)
+    flags.DEFINE_string("json", None, "Write the scores to this file as JSON.", flag_values=values)
+
+
+def _run(given: Arguments) -> None:
+    if given.flags.sacrebleu and given.flags.test:
+        raise UsageError("--sacrebleu and --test name two different test sets: give one of them.")
+    translator = decoding_flags.open_translator(given)
+    from transformer.evaluation.corpus import evaluate
+    from transformer.evaluation.phenomena import accuracy_table
+    from transformer.evaluation.scores import format_scores
+
+    outputs, records = [], {}
+    for name, sources, references in _test_sets(given, translator):
+        evaluation = evaluate(translator, sources, references)
+        print(f"{name}: {len(sources):,} sentences\n{format_scores(evaluation.scores)}")
+        table = accuracy_table(name, evaluation.outputs, translator.config.data)
+        if table is not None:
+            print(table)
+        outputs += evaluation.outputs
+        records[name] = [dataclasses.asdict(score) for score in evaluation.scores]
+    if given.flags.output:
+        Path(given.flags.output).write_text("".join(f"{line}\n" for line in outputs))
+    if given.flags.json:
+        Path(given.flags.json).write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n")
+
+
+def _test_sets(given: Arguments, translator: "Translator") -> list[tuple[str, list[str], list[str]]]:
+    """Name, sources and references of each test set asked for."""
+    from transformer.data import corpora
+    from transformer.evaluation.scores import wmt_test_set
+
+    data = translator.config.data
+    if given.flags.sacrebleu:
+        sources, references = wmt_test_set(given.flags.sacrebleu, data.source_language, data.target_language)
+        return [(given.flags.sacrebleu, sources, references)]
+    names = given.flags.test or data.test
+    if not names:
+        raise UsageError("The run's config names no test set. Give one, for example --test=lines:test.en:test.de.")
+    found = [corpora.parse(name, data) for name in names]
+    corpora.check(found)
+    pairs = [list(corpus.pairs()) for corpus in found]
+    return [
+        (corpus.name, [source for source, _ in texts], [target for _, target in texts])
+        for corpus, texts in zip(found, pairs, strict=True)
+    ]
+
+
+EVALUATE = Verb(
+    name="evaluate",
+    summary="Score a trained run on a test set: BLEU and chrF with signatures.",
+    description=_DESCRIPTION,
+    define_flags=_define_flags,
+    run=_run,
+    overridable=decoding_flags.OVERRIDABLE,
+)

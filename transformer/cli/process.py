@@ -1,0 +1,89 @@
+"""Start-up of a process that computes, in one place: huge pages, devices, the compilation cache, logging."""
+
+import logging as standard_logging
+import os
+import sys
+from importlib import metadata
+from pathlib import Path
+
+from absl import flags, logging
+
+from transformer.cli.verb import Arguments
+
+HUGE_PAGES = "glibc.malloc.hugetlb=1"
+_SINCE_GLIBC = (2, 35)
+_SYSTEM_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+_PACKAGE = Path(__file__).parents[1]
+
+
+def define_flags(values: flags.FlagValues) -> None:
+    text = "Split the CPU into this many devices, to try a mesh without accelerators; 0: one device."
+    flags.DEFINE_integer("cpu_devices", 0, text, lower_bound=0, flag_values=values)
+
+
+def start(given: Arguments) -> None:
+    """Prepares a process of the command line for JAX. A verb calls it before anything touches a device."""
+    if given.may_restart:
+        restart_with_huge_pages()
+    set_up_logging()
+    import jax  # here, so that `--help` need not wait for it
+
+    if given.flags.cpu_devices:
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", given.flags.cpu_devices)
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache/transformer/xla"))
+    # Whatever took longer than this to compile is worth a file: the base model's step takes 3 s, reading it 0.5 s.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+# --- huge pages ---
+
+
+def restart_with_huge_pages() -> None:
+    """Replaces this process by itself with huge pages for malloc, once, where that is of use.
+
+    On Linux a CPU training step takes 0.57 to 0.69 of the time with them (fresh activations of every step are not
+    zeroed in 4 KiB pages), but glibc reads the setting only when a process starts.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    if "glibc.malloc.hugetlb" in tunables or not has_huge_pages() or _has_accelerator():
+        return
+    os.environ["GLIBC_TUNABLES"] = f"{tunables}:{HUGE_PAGES}" if tunables else HUGE_PAGES
+    setting = f"GLIBC_TUNABLES={os.environ['GLIBC_TUNABLES']}"
+    print(f"Restarting with {setting}: huge pages make a CPU faster.", file=sys.stderr, flush=True)
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def has_huge_pages() -> bool:
+    if sys.platform != "linux" or not _SYSTEM_SETTING.is_file():
+        return False
+    library, _, version = os.confstr("CS_GNU_LIBC_VERSION").partition(" ")
+    recent = library == "glibc" and tuple(int(part) for part in version.split(".")[:2]) >= _SINCE_GLIBC
+    return recent and "[never]" not in _SYSTEM_SETTING.read_text()
+
+
+def _has_accelerator() -> bool:
+    """Whether JAX will compute on something else than the CPU, as far as can be known without starting it."""
+    chosen = os.environ.get("JAX_PLATFORMS", "")
+    if chosen:
+        return chosen.split(",")[0] != "cpu"
+    plugins = metadata.entry_points(group="jax_plugins")  # GPUs
+    chips = [*Path("/dev").glob("accel[0-9]*"), *Path("/dev").glob("vfio/[0-9]*")]  # TPUs
+    return bool(plugins or chips)
+
+
+# --- logging ---
+
+
+def set_up_logging() -> None:
+    """Our own lines from INFO, other libraries' from WARNING, on stderr without decoration."""
+    handler = standard_logging.StreamHandler()
+    handler.setFormatter(standard_logging.Formatter("%(message)s"))
+    handler.addFilter(_is_worth_showing)
+    standard_logging.basicConfig(handlers=[handler], level=standard_logging.INFO, force=True)
+    logging.set_verbosity(logging.INFO)
+
+
+def _is_worth_showing(record: standard_logging.LogRecord) -> bool:
+    return record.levelno >= standard_logging.WARNING or Path(record.pathname).is_relative_to(_PACKAGE)

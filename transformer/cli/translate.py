@@ -1,0 +1,66 @@
+"""`transformer translate`: stdin to stdout, progress on stderr."""
+
+import sys
+
+from absl import flags
+from tqdm import tqdm
+
+from transformer.cli import decoding_flags
+from transformer.cli.usage import UsageError
+from transformer.cli.verb import Arguments, Verb
+
+_DESCRIPTION = """
+    transformer translate --workdir=DIR < SOURCE > TRANSLATION
+
+    Translates stdin, a sentence a line, to stdout, a line each in the same order. Progress goes to stderr.
+
+    Examples:
+      echo "I call you tomorrow." | transformer translate --workdir=runs/phrasebook
+      transformer translate --workdir=runs/mine --config.decoding.beam_size=8 < test.en > test.de
+      transformer translate --workdir=runs/mine --n_best=3 < test.en
+          (three lines a sentence: sentence number, score, log-probability, translation, with tabs between)
+      transformer translate --workdir=runs/a,runs/b < test.en      (an ensemble)
+"""
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    decoding_flags.define_flags(values)
+    flags.DEFINE_integer(
+        "n_best", 0, "Print this many translations a sentence with their scores.", lower_bound=0, flag_values=values
+    )
+
+
+def _run(given: Arguments) -> None:
+    translator = decoding_flags.open_translator(given)
+    if sys.stdin.isatty():
+        print("Type sentences, a line each; Ctrl-D ends and translates.", file=sys.stderr)
+    sources = _lines()
+    count = given.flags.n_best
+    with tqdm(total=len(sources), unit=" sentences", disable=not sys.stderr.isatty(), leave=False) as bar:
+        results = translator.hypotheses(sources, count or 1, progress=bar.update)
+    for number, hypotheses in enumerate(results, start=1):
+        if not count:
+            print(hypotheses[0].text)
+            continue
+        for hypothesis in hypotheses:
+            print(number, f"{hypothesis.score:.6f}", f"{hypothesis.log_probability:.6f}", hypothesis.text, sep="\t")
+
+
+def _lines() -> list[str]:
+    lines = []
+    for number, line in enumerate(sys.stdin.buffer, start=1):
+        try:
+            lines.append(line.decode().strip())
+        except UnicodeDecodeError as error:
+            raise UsageError(f"stdin, line {number}, is not UTF-8 ({error.reason} at byte {error.start}).") from None
+    return lines
+
+
+TRANSLATE = Verb(
+    name="translate",
+    summary="Translate stdin to stdout with a trained run.",
+    description=_DESCRIPTION,
+    define_flags=_define_flags,
+    run=_run,
+    overridable=decoding_flags.OVERRIDABLE,
+)

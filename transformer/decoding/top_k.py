@@ -1,0 +1,33 @@
+"""Exact top-k over a vocabulary, faster than looking at all of it with `jax.lax.top_k`."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+# Narrow blocks leave few candidates, wide ones few maxima. On a CPU at [32, 32000], k = 8: 2.8 ms without blocks,
+# 1.1 ms with 32 columns a block, 1.0 ms with 128; at [320, 8000], k = 10: 11.4, 1.7 and 5.2 ms.
+BLOCK = 32
+
+
+def top_k(values_XV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The k largest along the last axis and their indices, largest first, the lower index first among equals.
+
+    Any of the k largest is in one of the k blocks with the largest maxima: else k blocks would each hold one that goes
+    before it. X stands for any leading axes.
+    """
+    width = values_XV.shape[-1]
+    if width <= k * BLOCK:
+        return jax.lax.top_k(values_XV, k)
+    leading = values_XV.shape[:-1]
+    blocks = math.ceil(width / BLOCK)
+    # Padding is last among the -inf, so it never displaces a real column.
+    padding = [(0, 0)] * len(leading) + [(0, blocks * BLOCK - width)]
+    values_XNM = jnp.pad(values_XV, padding, constant_values=-jnp.inf).reshape(*leading, blocks, BLOCK)
+    _, best_XK = jax.lax.top_k(values_XNM.max(axis=-1), k)
+    # Blocks in their original order keep equal values in theirs.
+    best_XK = jnp.sort(best_XK, axis=-1)
+    candidates_XC = jnp.take_along_axis(values_XNM, best_XK[..., None], axis=-2).reshape(*leading, k * BLOCK)
+    top_XK, places_XK = jax.lax.top_k(candidates_XC, k)
+    indices_XK = jnp.take_along_axis(best_XK, places_XK // BLOCK, axis=-1) * BLOCK + places_XK % BLOCK
+    return top_XK, indices_XK

@@ -1,0 +1,31 @@
+"""A whole test set translated and scored."""
+
+import dataclasses
+from collections.abc import Sequence
+
+from tqdm import tqdm
+
+from transformer.evaluation.scores import Score, report
+from transformer.evaluation.translator import Translator
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Outputs for a test set and what they score."""
+
+    outputs: list[str]
+    scores: list[Score]
+
+
+def evaluate(
+    translator: Translator,
+    sources: Sequence[str],
+    references: Sequence[str],
+    *,
+    beam_size: int | None = None,
+    length_penalty: float | None = None,
+) -> Evaluation:
+    """Translates `sources` with a progress bar on stderr and scores them against `references`."""
+    with tqdm(total=len(sources), desc="translating", unit=" sentences", leave=False) as bar:
+        outputs = translator.translate(sources, beam_size=beam_size, length_penalty=length_penalty, progress=bar.update)
+    return Evaluation(outputs, report(outputs, references, translator.config.data.target_language))

@@ -1,0 +1,170 @@
+"""Searching with a model: token sequences in, hypotheses out, in a small fixed set of shapes.
+
+Letters: B sentences, S source length, H hypotheses returned.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from transformer import sharding
+from transformer.config import DecodingConfig
+from transformer.data.tokenizer import BOS, EOS, PAD
+from transformer.decoding.beam import beam_search
+from transformer.decoding.ensemble import ensemble
+from transformer.decoding.greedy import greedy
+from transformer.decoding.step import Hypotheses
+from transformer.model.blueprint import Blueprint, Params
+
+# Source lengths are rounded up to one of these, then to multiples of the last.
+LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
+# Rows of a group of sentences: the least of these that holds it, below `DecodingConfig.batch_size`.
+FEW_ROWS = (1, 8)
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """One output: its tokens without BOS and EOS, and how good the search thought it."""
+
+    tokens: list[int]
+    score: float
+    log_probability: float
+
+
+class Search:
+    """Decodes with one or several models of the same blueprint. Compiles once a shape and setting."""
+
+    def __init__(self, blueprint: Blueprint, mesh: Mesh):
+        self._blueprint = blueprint
+        self._mesh = mesh
+        config = blueprint.bind(blueprint.shapes()).config
+        self._longest = config.max_length if config.positions == "learned" else None
+        self._program = jax.jit(self._search, static_argnames=("settings", "max_length", "num_hypotheses"))
+
+    def __call__(
+        self,
+        params: Sequence[Params],
+        sources: Sequence[Sequence[int]],
+        settings: DecodingConfig,
+        *,
+        num_hypotheses: int = 1,
+        progress: Callable[[int], None] = lambda done: None,
+    ) -> list[list[Found]]:
+        """The best outputs for every source, in the order given.
+
+        Sentences are sorted by length, padded to few shapes, and put back in order. The result for one does not depend
+        on which others are translated with it.
+
+        Args:
+          params: of one model, or of several whose probabilities are averaged (an ensemble).
+          sources: token ids without EOS. With learned positions the tokens beyond the table are left out.
+          settings: beam, length penalty, limit.
+          num_hypotheses: how many outputs a sentence, at most `settings.beam_size`.
+          progress: called with the number of sentences finished since the last call.
+        """
+        results: list[list[Found]] = [[] for _ in sources]
+        frozen = Settings(settings.beam_size, settings.length_penalty)
+        with jax.set_mesh(self._mesh):
+            for numbers, length in self._groups(sources, settings.batch_size):
+                arrays, max_length = self._arrays([sources[i] for i in numbers], length, settings)
+                found = self._program(list(params), arrays, frozen, max_length, num_hypotheses)
+                found = jax.tree.map(np.asarray, found)
+                for row, number in enumerate(numbers):
+                    results[number] = _row(found, row)
+                progress(len(numbers))
+        return results
+
+    def _groups(self, sources: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[int], int]]:
+        """Sentence numbers that are decoded together, longest first, and the source length they are padded to."""
+        by_length: dict[int, list[int]] = {}
+        for number in sorted(range(len(sources)), key=lambda i: -len(sources[i])):
+            by_length.setdefault(_rounded(len(sources[number]) + 1), []).append(number)
+        for length, numbers in by_length.items():
+            for first in range(0, len(numbers), batch_size):
+                yield numbers[first : first + batch_size], length
+
+    def _arrays(
+        self, sources: Sequence[Sequence[int]], length: int, settings: DecodingConfig
+    ) -> tuple[dict[str, jax.Array], int]:
+        if self._longest is not None:
+            length = min(length, self._longest)
+        shards = self._mesh.shape["data"] * self._mesh.shape["fsdp"]
+        ladder = [size for size in (*FEW_ROWS, settings.batch_size) if size >= len(sources)]
+        rows = -(-min(ladder) // shards) * shards
+        tokens = np.full((rows, length), PAD, np.int32)
+        segments = np.zeros((rows, length), np.int32)
+        # Rows that hold no sentence have the limit 0: nobody waits for them.
+        limits = np.zeros(rows, np.int32)
+        for row, source in enumerate(sources):
+            source = [*source[: length - 1], EOS]
+            tokens[row, : len(source)] = source
+            segments[row, : len(source)] = 1
+            limits[row] = len(source) - 1 + settings.extra_length
+        if self._longest is not None:
+            limits = np.minimum(limits, self._longest)
+        positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape) * segments
+        arrays = sharding.to_global(
+            {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}, self._mesh
+        )
+        most = length + settings.extra_length
+        return arrays, most if self._longest is None else min(most, self._longest)
+
+    def _search(
+        self,
+        params: list[Params],
+        arrays: dict[str, jax.Array],
+        settings: "Settings",
+        max_length: int,
+        num_hypotheses: int,
+    ) -> Hypotheses:
+        prepared = []
+        for member in params:
+            model = self._blueprint.bind(member)
+            memory = model.encode(arrays["source"], arrays["segments"], arrays["positions"])
+            prepared.append(model.start_decoding(memory, settings.beam_size, max_length))
+        steps, caches = zip(*prepared, strict=True)
+        step, cache = (steps[0], caches[0]) if len(params) == 1 else (ensemble(steps), caches)
+        search = functools.partial(
+            greedy if settings.beam_size == 1 else beam_search,
+            step,
+            cache,
+            max_lengths_B=arrays["limits"][:, 0],
+            max_length=max_length,
+            length_penalty=settings.length_penalty,
+            bos=BOS,
+            eos=EOS,
+            pad=PAD,
+        )
+        if settings.beam_size == 1:
+            return search()
+        return search(beam_size=settings.beam_size, num_hypotheses=num_hypotheses)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What of `DecodingConfig` a compiled search depends on; hashable."""
+
+    beam_size: int
+    length_penalty: float
+
+
+def _rounded(length: int) -> int:
+    for rounded in LENGTHS:
+        if length <= rounded:
+            return rounded
+    return -(-length // LENGTHS[-1]) * LENGTHS[-1]
+
+
+def _row(found: Hypotheses, row: int) -> list[Found]:
+    outputs = []
+    for tokens, length, score, log_probability in zip(
+        found.tokens_BKT[row], found.lengths_BK[row], found.scores_BK[row], found.log_probabilities_BK[row], strict=True
+    ):
+        kept = tokens[:length].tolist()
+        if length:
+            outputs.append(Found(kept[:-1] if kept[-1] == EOS else kept, float(score), float(log_probability)))
+    return outputs

@@ -1,0 +1,80 @@
+"""A model apart from its parameters: shapes and names known without computing, parameters a plain nested dict.
+
+Training, checkpoints and decoding hold parameters as a dict of arrays; `bind` makes a module of them, inside `jax.jit`
+too, where it costs nothing.
+"""
+
+import dataclasses
+from typing import Any
+
+import jax
+from flax import nnx
+from jax.sharding import Mesh
+
+from transformer import sharding
+from transformer.config import ModelConfig
+from transformer.model.transformer import EncoderDecoder
+
+Params = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blueprint:
+    """An `EncoderDecoder` of a config and two vocabulary sizes, without values."""
+
+    graph: nnx.GraphDef
+    abstract: nnx.State
+
+    @classmethod
+    def of(cls, config: ModelConfig, source_vocab_size: int, target_vocab_size: int) -> "Blueprint":
+        """Builds the model by shapes alone: the biggest costs milliseconds and no memory."""
+        module = nnx.eval_shape(
+            lambda: EncoderDecoder(config, source_vocab_size, target_vocab_size, rngs=nnx.Rngs(params=0))
+        )
+        return cls(*nnx.split(module))
+
+    def bind(self, params: Params) -> EncoderDecoder:
+        """The module with these parameters (nested dict of arrays, or of anything shaped like them)."""
+        state = jax.tree.map(lambda variable: variable, self.abstract)
+        nnx.replace_by_pure_dict(state, params)
+        return nnx.merge(self.graph, state)
+
+    def shapes(self) -> Params:
+        """The parameters as `jax.ShapeDtypeStruct`s."""
+        return nnx.to_pure_dict(self.abstract)
+
+    def names(self) -> Params:
+        """The logical name of every dimension of every parameter; stacked layers lead with "layers"."""
+
+        def of_variable(variable: nnx.Variable) -> tuple[str | None, ...]:
+            axes = variable.get_metadata("axes")
+            return ("layers",) * (len(variable.shape) - len(axes)) + tuple(axes)
+
+        names = jax.tree.map(of_variable, self.abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
+        return nnx.to_pure_dict(names)
+
+    def shardings(self, mesh: Mesh) -> Params:
+        """Where each parameter is stored."""
+        return sharding.stored_shardings(mesh, self.names())
+
+    def init(self, seed: int, config: ModelConfig, mesh: Mesh) -> Params:
+        """Fresh parameters on the mesh, the same on every mesh."""
+        source, target = self.vocab_sizes()
+
+        def values() -> Params:
+            module = EncoderDecoder(config, source, target, rngs=nnx.Rngs(params=jax.random.key(seed)))
+            return nnx.to_pure_dict(nnx.state(module))
+
+        return jax.jit(values, out_shardings=self.shardings(mesh))()
+
+    def vocab_sizes(self) -> tuple[int, int]:
+        """Pieces of the source and of the target."""
+        shapes = self.shapes()
+        target = shapes["target_embedding"]["table"].shape[0]
+        source = shapes["source_embedding"]["table"].shape[0] if "source_embedding" in shapes else target
+        return source, target
+
+
+def count(params: Params) -> int:
+    """The number of parameters."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,125 @@
+"""What encoder and decoder layers are made of: embedding, normalisation, feed-forward network, and the residual around.
+
+Letters: B batch, T length, D model, F feed-forward, V vocabulary.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from transformer import sharding
+from transformer.config import ModelConfig
+from transformer.model.attention import glorot
+from transformer.model.dropout import DropoutKey, dropout
+from transformer.model.products import activation_dtype, product
+
+ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}
+
+
+class Embedding(nnx.Module):
+    """A vector for every token (section 3.4). The same matrix may read tokens and score them."""
+
+    def __init__(self, vocab_size: int, config: ModelConfig, *, rngs: nnx.Rngs):
+        table_VD = config.d_model**-0.5 * jax.random.normal(rngs.params(), (vocab_size, config.d_model))
+        self.table = nnx.Param(table_VD, axes=("vocabulary", "embed"))
+        self.dtype = config.dtype
+
+    def __call__(self, tokens_BT: jax.Array) -> jax.Array:
+        """[B, T, D], "multiplied by sqrt(d_model)"."""
+        table_VD = self.whole()
+        x_BTD = table_VD.at[tokens_BT].get(out_sharding=sharding.used("batch", None, None))
+        return (x_BTD * math.sqrt(x_BTD.shape[-1])).astype(activation_dtype(self.dtype))
+
+    def whole(self) -> jax.Array:
+        """The matrix [V, D] for use: gathered along fsdp, split by vocabulary along tensor."""
+        return sharding.gather(self.table[...], ("vocabulary", "embed"))
+
+
+class LayerNorm(nnx.Module):
+    """(x - mean) / sqrt(variance + 1e-6) * scale + bias over the features (Ba et al. 2016), in float32."""
+
+    def __init__(self, width: int):
+        self.scale = nnx.Param(jnp.ones(width), axes=(None,))
+        self.bias = nnx.Param(jnp.zeros(width), axes=(None,))
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        x_float32 = x_BTD.astype(jnp.float32)
+        centred = x_float32 - jnp.mean(x_float32, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normed = centred * jax.lax.rsqrt(variance + 1e-6)
+        return (normed * self.scale[...][None, None] + self.bias[...][None, None]).astype(x_BTD.dtype)
+
+
+class FeedForward(nnx.Module):
+    """max(0, x W_1 + b_1) W_2 + b_2 (equation 2)."""
+
+    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
+        width, inner = config.d_model, config.d_ff
+        self.inner = nnx.Param(glorot(rngs, (width, inner), width, inner), axes=("embed", "feed_forward"))
+        self.inner_bias = nnx.Param(jnp.zeros(inner), axes=("feed_forward",))
+        self.outer = nnx.Param(glorot(rngs, (inner, width), inner, width), axes=("feed_forward", "embed"))
+        self.outer_bias = nnx.Param(jnp.zeros(width), axes=(None,))
+        self.activation = ACTIVATIONS[config.activation]
+        self.dtype = config.dtype
+
+    def __call__(self, x_BTD: jax.Array) -> jax.Array:
+        inner_DF = sharding.gather(self.inner[...], ("embed", "feed_forward"))
+        outer_FD = sharding.gather(self.outer[...], ("feed_forward", "embed"))
+        h_BTF = product("BTD,DF->BTF", x_BTD, inner_DF, self.dtype)
+        h_BTF = self.activation(h_BTF + self.inner_bias[...][None, None].astype(h_BTF.dtype))
+        y_BTD = product("BTF,FD->BTD", h_BTF, outer_FD, self.dtype, sharding.used("batch", None, None))
+        return y_BTD + self.outer_bias[...][None, None].astype(y_BTD.dtype)
+
+
+class Residual(nnx.Module):
+    """The norm and the way around one sub-layer (section 3.1): where the norm stands is `config.norm`.
+
+    post: LayerNorm(x + Dropout(Sublayer(x))); pre: x + Dropout(Sublayer(LayerNorm(x))).
+    A sub-layer reads `before(x)`; `after(x, result)` joins its result to x.
+    """
+
+    def __init__(self, config: ModelConfig):
+        self.norm = LayerNorm(config.d_model)
+        self.placement = config.norm
+        self.rate = config.dropout
+
+    def before(self, x_BTD: jax.Array) -> jax.Array:
+        return self.norm(x_BTD) if self.placement == "pre" else x_BTD
+
+    def after(self, x_BTD: jax.Array, result_BTD: jax.Array, key: DropoutKey | None) -> jax.Array:
+        x_BTD = x_BTD + dropout(result_BTD, self.rate, key)
+        return self.norm(x_BTD) if self.placement == "post" else x_BTD
+
+
+class Stack(nnx.Module):
+    """Identical layers held as one, every parameter with a leading axis of layers, run by one scan.
+
+    Compile time does not grow with depth, and whatever works on parameters sees one array of each kind.
+    """
+
+    def __init__(self, make_layer: Callable[[nnx.Rngs], nnx.Module], depth: int, unroll: int, *, rngs: nnx.Rngs):
+        def state(key: jax.Array) -> nnx.State:
+            return nnx.state(make_layer(nnx.Rngs(params=key)))
+
+        graph = nnx.graphdef(nnx.eval_shape(lambda: make_layer(nnx.Rngs(params=0))))
+        self.layers = nnx.merge(graph, jax.vmap(state)(jax.random.split(rngs.params(), depth)))
+        self.depth = depth
+        self.unroll = min(unroll, depth)
+
+    def scan(self, body: Callable, carry: jax.Array, key: DropoutKey | None) -> tuple[jax.Array, object]:
+        """Runs `body(layer, carry, key) -> (carry, extra)` over the layers; extras come back stacked, [L, ...]."""
+        graph, state = nnx.split(self.layers)
+
+        def turn(carry, inputs):
+            state, number = inputs
+            return body(nnx.merge(graph, state), carry, None if key is None else key.fold(number))
+
+        return jax.lax.scan(turn, carry, (state, jnp.arange(self.depth)), unroll=self.unroll)
+
+    def unstacked(self) -> list[nnx.Module]:
+        """The layers one by one. Each is a copy: worth it where a loop uses the weights many times, as in decoding."""
+        graph, state = nnx.split(self.layers)
+        return [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], state)) for i in range(self.depth)]

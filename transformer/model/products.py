@@ -1,0 +1,67 @@
+"""The one place where matrix products are made, and where their precision is chosen for each platform.
+
+Letters: B batch, T query length, S key length, D model, N heads, H head size, F feed-forward, V vocabulary.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import PartitionSpec
+
+from transformer import sharding
+
+
+def product(spec: str, x: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None = None) -> jax.Array:
+    """`einsum(spec, x, weights)` in `dtype`; `out` is the result's partition where the letters leave it open.
+
+    float32 is a plain einsum. bfloat16 on TPU and GPU is one too, of bfloat16 arrays: the result is bfloat16, added up
+    in float32 by the hardware. On a CPU bfloat16 products are only fast when they are told to return float32
+    (2 to 3 times, forward and backward), and nothing else there is faster in bfloat16: activations stay float32.
+    """
+    if dtype == "float32":
+        return jnp.einsum(spec, x, weights, out_sharding=out)
+    if sharding.platform() != "cpu":
+        return jnp.einsum(spec, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), out_sharding=out)
+    return _product_cpu_bfloat16(spec, out, x, weights)
+
+
+def activation_dtype(dtype: str) -> jnp.dtype:
+    """The type activations flow in: see `product`."""
+    return jnp.dtype(jnp.float32 if sharding.platform() == "cpu" else dtype)
+
+
+def einsum_float32(spec: str, x: jax.Array, y: jax.Array, out: PartitionSpec | None) -> jax.Array:
+    """einsum of bfloat16 copies with a float32 result. For code that writes its own gradient; else use `product`."""
+    x, y = x.astype(jnp.bfloat16), y.astype(jnp.bfloat16)
+    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32, out_sharding=out)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _product_cpu_bfloat16(spec: str, out: PartitionSpec | None, x: jax.Array, weights: jax.Array) -> jax.Array:
+    return einsum_float32(spec, x, weights, out)
+
+
+def _forward(spec, out, x, weights):
+    # What is kept for the backward pass is kept in bfloat16: half the memory, and already what the products want.
+    x, weights = x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
+    return einsum_float32(spec, x, weights, out), (x, weights)
+
+
+def _backward(spec, out, saved, gradient):
+    del out
+    x, weights = saved
+    inputs, result = spec.split("->")
+    x_letters, weight_letters = inputs.split(",")
+    gradient = gradient.astype(jnp.bfloat16)
+    x_gradient = einsum_float32(f"{result},{weight_letters}->{x_letters}", gradient, weights, _partition(x))
+    weight_gradient = einsum_float32(f"{x_letters},{result}->{weight_letters}", x, gradient, _partition(weights))
+    return x_gradient, weight_gradient
+
+
+def _partition(array: jax.Array) -> PartitionSpec | None:
+    spec = jax.typeof(array).sharding
+    return None if spec.mesh.empty else spec.spec
+
+
+_product_cpu_bfloat16.defvjp(_forward, _backward)

@@ -1,0 +1,91 @@
+"""The end of a run: the final score, pictures, and a summary."""
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from absl import logging
+
+from transformer.data.prepare import EvaluationSet
+from transformer.evaluation import attention_picture
+from transformer.evaluation.corpus import evaluate
+from transformer.evaluation.measure import Score
+from transformer.evaluation.phenomena import accuracy_table, last_word, separable_verb
+from transformer.evaluation.search import Search
+from transformer.evaluation.translator import Translator
+from transformer.training import curves, metrics_log, saved_run, summary
+from transformer.training.checkpoint import Checkpoints
+from transformer.training.compilations import Compilations
+from transformer.training.rates import Rates
+from transformer.training.samples import Sample, as_text
+from transformer.training.summary import Summary
+
+if TYPE_CHECKING:
+    from transformer.training.loop import Run
+
+SAMPLES = 5
+
+
+def finish(
+    run: "Run", checkpoints: Checkpoints, search: Search, rates: Rates, compilations: Compilations, reason: str
+) -> Summary:
+    """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports."""
+    average = min(run.config.checkpoint.average, len(checkpoints.steps()))
+    if average > 1:
+        saved_run.write_average(run.workdir, average)
+    chosen = saved_run.choose(run.workdir)
+    translator = saved_run.translator(run.config, [chosen], run.mesh, search)
+
+    scores = [score for test in run.prepared.test for score in _score(test, translator)]
+    records = metrics_log.read(run.workdir.metrics)
+    curves.draw(records, run.workdir.curves, f"{run.workdir.root.name}: {reason}")
+    example = _draw_attention(translator, run)
+
+    total = rates.fields(rates.total) if rates.total.steps else dict.fromkeys(_SPEEDS, 0.0)
+    result = Summary(
+        workdir=str(run.workdir.root),
+        steps=records[-1]["step"],
+        reason=reason,
+        checkpoint=f"{chosen.name}, in {run.workdir.root}",
+        scores=tuple(scores),
+        seconds=records[-1]["time/elapsed_s"],
+        tokens_per_s=total["time/tokens_per_s"],
+        mfu=total["time/mfu"],
+        data_wait_share=total["time/data_wait_share"],
+        compilations=compilations.count,
+        compile_seconds=compilations.seconds,
+        recompilations=compilations.after_warm_up,
+        example=example,
+    )
+    summary.write(result, run.workdir.summary)
+    logging.info("%s", summary.as_text(result))
+    return result
+
+
+_SPEEDS = ("time/tokens_per_s", "time/mfu", "time/data_wait_share")
+
+
+def _score(test: EvaluationSet, translator: Translator) -> list[Score]:
+    evaluation = evaluate(translator, test.sources, test.targets)
+    samples = [Sample(*texts) for texts in zip(test.sources, test.targets, evaluation.outputs, strict=True)]
+    logging.info("Translations of %s:\n%s", test.name, as_text(samples[:SAMPLES]))
+    table = accuracy_table(test.name, evaluation.outputs, translator.config.data)
+    if table is not None:
+        logging.info("%s", table)
+    return [dataclasses.replace(score, name=f"{score.name} of {test.name}") for score in evaluation.scores]
+
+
+def _draw_attention(translator: Translator, run: "Run") -> str:
+    """Draws where the model looks in one held-out sentence, and returns that sentence."""
+    data = run.config.data
+    built_in = data.train[0].endswith("phrasebook:train") and data.target_language == "de"
+    source = separable_verb().source if built_in else run.prepared.validation.sources[0]
+    seen = translator.attention(source)
+    attention_picture.draw(
+        seen.cross_LNTS,
+        seen.source_pieces,
+        seen.target_pieces,
+        run.workdir.attention,
+        title=source,
+        highlight=last_word(seen.target_pieces) if built_in else None,
+    )
+    return source

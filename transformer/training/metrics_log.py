@@ -1,0 +1,104 @@
+"""metrics.jsonl: what was measured, one JSON object a line, one line a step.
+
+    {"step": 200, "train/loss": 4.81, "train/accuracy": 0.31, ..., "time/step_s": 0.42}
+    {"step": 400, "train/loss": 3.95, ..., "val/loss": 3.7, "val/bleu": 12.9, "time/step_s": 0.41}
+
+Fields under `time/` come from clocks and differ from run to run; all others are a function of the config and the data.
+
+Numbers keep every bit (JSON holds the shortest decimal that gives the same float64). JSON knows neither NaN nor
+infinity: they are written as null and read as None.
+
+Every line is handed to the operating system when it is logged: a killed process leaves whole lines and at most its last
+one torn; only a power cut can lose more.
+"""
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+
+CLOCK_PREFIX = "time/"
+
+
+class MetricsLog:
+    """Appends to the log at `path`, after the step the run is resumed from (0: a fresh run, an empty log)."""
+
+    def __init__(self, path: Path, resumed_step: int = 0):
+        self.path = Path(path)
+        truncate_after(self.path, resumed_step)
+        self._last_step = resumed_step
+        self._file = self.path.open("a", encoding="utf-8")
+
+    def append(self, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Logs one step and returns the line as `read` would give it.
+
+        Raises:
+          ValueError: when `step` is not later than all before it: a log with a step twice draws wrong curves.
+        """
+        if step <= self._last_step:
+            raise ValueError(f"{self.path}: step {step} cannot follow step {self._last_step}; log each step once.")
+        record = {"step": step} | {name: _finite_or_none(value) for name, value in values.items()}
+        self._file.write(json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n")
+        self._file.flush()
+        self._last_step = step
+        return record
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """The log's lines in order; a torn last line is left out.
+
+    Raises:
+      ValueError: for a line before the last that is no JSON object with a step.
+    """
+    lines = Path(path).read_bytes().splitlines()
+    records = []
+    for number, line in enumerate(lines, start=1):
+        record = _parse(line)
+        if record is not None:
+            records.append(record)
+        elif number < len(lines):
+            raise ValueError(f"{path}, line {number}, is no JSON object with a step: {line[:80]!r}. Delete that line.")
+    return records
+
+
+def truncate_after(path: Path, step: int) -> None:
+    """Drops the lines after `step` and a torn last one, all at once or not at all. A missing log stays missing."""
+    path = Path(path)
+    if not path.exists():
+        return
+    kept = [record for record in read(path) if record["step"] <= step]
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _parse(line: bytes) -> dict[str, Any] | None:
+    # A proper prefix of a JSON object is never JSON: a line that parses is whole.
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) and isinstance(record.get("step"), int) else None
+
+
+def _finite_or_none(value: Any) -> Any:
+    """A Python number of what may be a numpy scalar; None for NaN and infinity. Strings stay."""
+    if isinstance(value, str):
+        return value
+    number = value.item() if hasattr(value, "item") else value
+    return None if isinstance(number, float) and not math.isfinite(number) else number

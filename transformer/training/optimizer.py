@@ -1,0 +1,49 @@
+"""Adam and the learning rate's course (section 5.3), from Optax."""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from transformer.config import OptimizerConfig
+
+Schedule = Callable[[jax.Array], jax.Array]
+
+
+def make_schedule(config: OptimizerConfig, d_model: int, steps: int) -> Schedule:
+    """The learning rate by the number of updates already made: 0 before the first, which is the paper's step 1."""
+    peak, warmup = config.learning_rate, config.warmup_steps
+    if config.schedule == "cosine":
+        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, peak * config.final_scale)
+
+    def rate(count: jax.Array) -> jax.Array:
+        step = count.astype(jnp.float32) + 1
+        rising = step / warmup
+        if config.schedule == "constant":
+            return peak * jnp.minimum(1.0, rising)
+        if config.schedule == "inverse_sqrt":
+            return peak * jnp.minimum(rising, jnp.sqrt(warmup / step))
+        return peak * d_model**-0.5 * jnp.minimum(step**-0.5, step * warmup**-1.5)
+
+    return rate
+
+
+def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
+    """Clipping, Adam, decoupled weight decay on matrices, the learning rate: each where the config asks for it."""
+    parts = []
+    if config.clip_norm:
+        parts.append(optax.clip_by_global_norm(config.clip_norm))
+    parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
+    if config.name == "adamw":
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=_is_matrix))
+    parts.append(optax.scale_by_learning_rate(schedule))
+    return optax.chain(*parts)
+
+
+def _is_matrix(params: dict) -> dict:
+    """Decayed: what multiplies. Not decayed: norms' scales and all biases, whatever axis of layers leads them."""
+    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "bias", *_BIASES), params)
+
+
+_BIASES = ("inner_bias", "outer_bias")

@@ -1,0 +1,167 @@
+"""A work directory opened for use: which of its checkpoints, and a `Translator` of it."""
+
+import dataclasses
+import shutil
+from collections.abc import Callable, Collection, Sequence
+
+import jax
+from absl import logging
+
+from transformer import config as config_module
+from transformer import sharding
+from transformer.config import Config, MeshConfig
+from transformer.data.tokenizer import Tokenizers
+from transformer.evaluation.search import Search
+from transformer.evaluation.translator import Translator
+from transformer.model.blueprint import Blueprint
+from transformer.training.averaging import average
+from transformer.training.checkpoint import CheckpointReader, Checkpoints
+from transformer.training.metadata import Metadata
+from transformer.training.stopping import metric_field
+from transformer.training.workdir import Workdir, WorkdirError
+
+
+@dataclasses.dataclass(frozen=True)
+class SavedParams:
+    """A checkpoint's parameters, not yet read. `name` says which it is, for people."""
+
+    name: str
+    reader: CheckpointReader
+    step: int
+    subtree: str
+
+    @property
+    def metadata(self) -> Metadata:
+        return self.reader.read_metadata(self.step)
+
+
+def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
+    """A checkpoint of a run.
+
+    Args:
+      which: "best" by the run's metric, "last", "average" (of the last ones), a step number, or "auto": the average
+        when the newest checkpoint is in it, else the best, else the last.
+
+    Raises:
+      WorkdirError: when there is no such checkpoint.
+    """
+    reader = CheckpointReader(workdir.checkpoints)
+    averages = CheckpointReader(workdir.average)
+    if which not in ("auto", "best", "last", "average") and not which.isdecimal():
+        raise WorkdirError(f"--checkpoint={which} is none of auto, best, last, average or a step.")
+    if not reader.steps() and not averages.steps():
+        raise WorkdirError(f"--workdir={workdir.root} holds no checkpoint. Train first, or check the path.")
+    average_step = averages.latest()
+    if which == "average" and average_step is None:
+        raise WorkdirError(f"{workdir.root} holds no average. Make one: transformer average --workdir={workdir.root}")
+    if which == "average" or (which == "auto" and average_step is not None and average_step >= (reader.latest() or 0)):
+        return SavedParams(f"average up to step {average_step}", averages, average_step, "params")
+
+    newest = reader.read_metadata()
+    config = config_module.from_json(newest.config_json)
+    step = newest.step
+    name = f"step {step}"
+    if which.isdecimal():
+        step = int(which)
+        if step not in reader.steps():
+            raise WorkdirError(f"{workdir.checkpoints} has no step {step}. It has {reader.steps()}.")
+        name = f"step {step}"
+    elif which in ("auto", "best"):
+        metric = metric_field(config.evaluation).removeprefix("val/")
+        best = reader.best(metric)
+        if best is None and which == "best":
+            raise WorkdirError(f"No checkpoint in {workdir.checkpoints} was validated. Use --checkpoint=last.")
+        if best is not None:
+            step, name = best, f"step {best}, the best by {metric}"
+    return SavedParams(name, reader, step, "ema" if config.training.ema_decay else "params")
+
+
+def write_average(workdir: Workdir, count: int) -> SavedParams:
+    """Averages the last `count` checkpoints into `workdir.average`, replacing what is there.
+
+    Raises:
+      WorkdirError: when there are fewer.
+    """
+    reader = CheckpointReader(workdir.checkpoints)
+    steps = reader.steps()[-count:]
+    if len(steps) < count:
+        raise WorkdirError(
+            f"{workdir.checkpoints} holds {len(steps)} checkpoints, not {count}. Average fewer, or keep more with "
+            "config.checkpoint.keep_last."
+        )
+    saved = reader.read_metadata(steps[-1])
+    config = config_module.from_json(saved.config_json)
+    subtree = "ema" if config.training.ema_decay else "params"
+    params = average(reader, steps, subtree=subtree)
+    if workdir.average.exists():
+        _remove(workdir)
+    with Checkpoints(workdir.average, config_module.CheckpointConfig(keep_last=1), metric="loss") as averages:
+        averages.save(
+            steps[-1],
+            {"params": jax.tree.map(jax.numpy.asarray, params)},
+            data_position={},
+            config_json=saved.config_json,
+            tokenizer_files=saved.tokenizer_files,
+            metrics={},
+        )
+    logging.info("Averaged steps %s into %s.", ", ".join(map(str, steps)), workdir.average)
+    return choose(workdir, "average")
+
+
+def _remove(workdir: Workdir) -> None:
+    # Out of sight first: a kill in the middle must not leave half an average under its name.
+    doomed = workdir.average.with_name("average.old")
+    shutil.rmtree(doomed, ignore_errors=True)
+    workdir.average.rename(doomed)
+    shutil.rmtree(doomed)
+
+
+def open_translator(
+    workdirs: Sequence[Workdir],
+    which: str = "auto",
+    *,
+    mesh: MeshConfig | None = None,
+    allow_code: Collection[str] = (),
+    change: Callable[[Config], Config] | None = None,
+) -> Translator:
+    """A translator of one run, or an ensemble of several that share tokenizers and model shape.
+
+    Args:
+      workdirs: the runs.
+      which: see `choose`.
+      mesh: how to arrange this machine's devices; unset: sentences split over all of them.
+      allow_code: modules outside this package that a saved config may name.
+      change: applied to the saved config, for other decoding settings.
+
+    Raises:
+      WorkdirError, CheckpointError, ConfigError: for what cannot be opened.
+    """
+    chosen = [choose(workdir, which) for workdir in workdirs]
+    metadata = [saved.metadata for saved in chosen]
+    config = config_module.from_json(metadata[0].config_json)
+    config_module.check_code(config, allow_code)
+    for workdir, other in zip(workdirs, metadata, strict=True):
+        same_model = config_module.from_json(other.config_json).model == config.model
+        if not same_model or other.tokenizer_files != metadata[0].tokenizer_files:
+            raise WorkdirError(
+                f"{workdir.root} differs from {workdirs[0].root} in its model's config or its vocabulary: only runs "
+                "that agree in both can be an ensemble."
+            )
+    if change is not None:
+        config = change(config)
+    return translator(config, chosen, sharding.make_mesh(MeshConfig() if mesh is None else mesh))
+
+
+def translator(
+    config: Config, chosen: Sequence[SavedParams], mesh: jax.sharding.Mesh, search: Search | None = None
+) -> Translator:
+    """A translator with the parameters of these checkpoints, on `mesh`."""
+    tokenizers = Tokenizers.from_files(chosen[0].metadata.tokenizer_files)
+    blueprint = Blueprint.of(config.model, tokenizers.source.size, tokenizers.target.size)
+    shapes = jax.tree.map(
+        lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
+        blueprint.shapes(),
+        blueprint.shardings(mesh),
+    )
+    params = [saved.reader.restore_params(saved.step, shapes, saved.subtree) for saved in chosen]
+    return Translator(config, blueprint, tokenizers, params, mesh, search)

@@ -1,0 +1,210 @@
+"""The training step: state and batch in, state out, one jitted and donated function.
+
+Letters: B rows of a batch, A parts it is split into.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from transformer import sharding
+from transformer.config import Config
+from transformer.model.blueprint import Blueprint, Params
+from transformer.model.dropout import DropoutKey
+from transformer.model.transformer import Batch
+from transformer.training.loss import LossSums, smoothed_cross_entropy
+from transformer.training.optimizer import make_optimizer, make_schedule
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Window:
+    """Sums since the last line of the metrics log. They live in the state so that a resumed run logs the same means."""
+
+    sums: LossSums
+    source_tokens: jax.Array  # int32
+    gradient_norms: jax.Array  # sum over steps, float32
+    steps: jax.Array  # int32
+
+    @classmethod
+    def empty(cls) -> "Window":
+        zero, none = jnp.float32(0), jnp.int32(0)
+        return cls(LossSums(zero, zero, none, none), none, zero, none)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class TrainState:
+    """All that a step changes, as one pytree of arrays: what a checkpoint holds."""
+
+    step: jax.Array  # int32: batches consumed
+    params: Params
+    optimizer: Any
+    ema: Params | None
+    window: Window
+    bad_step: jax.Array  # int32: the step whose loss or gradient was not finite (the last such, when skipping); 0: none
+    skipped: jax.Array  # int32: steps whose update was not made
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What the host may read of a step at any time: copies, which later steps do not overwrite."""
+
+    window: Window
+    bad_step: jax.Array
+    skipped: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """The functions of a run. `state_shardings` says where every array of the state is stored."""
+
+    blueprint: Blueprint
+    config: Config
+    mesh: Mesh
+    schedule: Callable[[jax.Array], jax.Array]
+    optimizer: optax.GradientTransformation
+
+    @classmethod
+    def of(cls, config: Config, blueprint: Blueprint, mesh: Mesh) -> "Trainer":
+        schedule = make_schedule(config.optimizer, config.model.d_model, config.training.steps)
+        return cls(blueprint, config, mesh, schedule, make_optimizer(config.optimizer, schedule))
+
+    def init(self) -> TrainState:
+        """The state before the first step, on the mesh."""
+        params = self.blueprint.init(self.config.seed, self.config.model, self.mesh)
+        return jax.jit(self._around, out_shardings=self.state_shardings())(params)
+
+    def abstract_state(self) -> TrainState:
+        """The state's shapes, types and shardings without values: what a checkpoint is restored into."""
+        shapes = jax.eval_shape(self._around, self.blueprint.shapes())
+        return jax.tree.map(
+            lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
+            shapes,
+            self.state_shardings(),
+        )
+
+    def state_shardings(self) -> TrainState:
+        """Moments and averages lie where their parameter lies; scalars everywhere."""
+        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        params = self.blueprint.shardings(self.mesh)
+        shapes = jax.eval_shape(self._around, self.blueprint.shapes())
+        optimizer = optax.tree.map_params(
+            self.optimizer, lambda _, where: where, shapes.optimizer, params, transform_non_params=lambda _: everywhere
+        )
+        rest = jax.tree.map(lambda _: everywhere, dataclasses.replace(shapes, params=None, optimizer=None, ema=None))
+        return dataclasses.replace(rest, params=params, optimizer=optimizer, ema=None if shapes.ema is None else params)
+
+    def _around(self, params: Params) -> TrainState:
+        ema = jax.tree.map(jnp.copy, params) if self.config.training.ema_decay else None
+        zero = jnp.int32(0)
+        return TrainState(zero, params, self.optimizer.init(params), ema, Window.empty(), zero, zero)
+
+    @functools.cached_property
+    def train_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Report]]:
+        """One update. The state given is donated: it must not be used again."""
+        return jax.jit(self._train_step, donate_argnums=0, out_shardings=(self.state_shardings(), None))
+
+    @functools.cached_property
+    def loss_step(self) -> Callable[[Params, Batch], LossSums]:
+        """The loss sums of a validation batch: no dropout."""
+        return jax.jit(lambda params, batch: self._loss_sums(params, batch, None))
+
+    def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Report]:
+        gradients, sums = self._gradients(state, batch)
+        gradients = jax.tree.map(lambda gradient: gradient / jnp.maximum(sums.tokens, 1), gradients)
+        gradient_norm = optax.tree.norm(gradients)
+
+        # The update is made everywhere or nowhere. Under "stop" nothing moves after the first bad step either, so that
+        # the state saved is the one before it, however late the host hears of it.
+        finite = jnp.isfinite(sums.loss) & jnp.isfinite(gradient_norm)
+        stop = self.config.training.non_finite == "stop"
+        keep = finite | (state.bad_step > 0) if stop else finite
+        bad_step = jnp.where(keep, state.bad_step, state.step + 1)
+        update = (bad_step == 0) if stop else finite
+
+        updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
+        params = optax.apply_updates(state.params, updates)
+        before = self._window_before(state)
+
+        def choose(new: Any, old: Any) -> Any:
+            return jax.tree.map(lambda new, old: jnp.where(update, new, old), new, old)
+
+        new = TrainState(
+            step=state.step + (update.astype(jnp.int32) if stop else 1),
+            params=choose(params, state.params),
+            optimizer=choose(optimizer, state.optimizer),
+            ema=choose(self._averaged(state.ema, params), state.ema),
+            window=choose(_added(before, sums, batch, gradient_norm), before),
+            bad_step=bad_step,
+            skipped=state.skipped + jnp.where(update, 0, 1),
+        )
+        return new, Report(new.window, new.bad_step, new.skipped)
+
+    def _gradients(self, state: TrainState, batch: Batch) -> tuple[Params, LossSums]:
+        """Gradients of the summed loss, and the sums, over the parts of the batch in turn."""
+        parts = self.config.training.accumulate
+        batch_size = batch["targets"].shape[0]
+        rows_B = jax.lax.iota(jnp.uint32, batch_size)
+
+        def of_part(batch: Batch, rows_B: jax.Array) -> tuple[Params, LossSums]:
+            key = DropoutKey.of(self.config.seed, state.step, sharding.place(rows_B, "batch"))
+
+            def loss(params: Params) -> tuple[jax.Array, LossSums]:
+                sums = self._loss_sums(params, batch, key)
+                return sums.loss, sums
+
+            (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+            return gradients, sums
+
+        if parts == 1:
+            return of_part(batch, rows_B)
+
+        # Row r goes to part r mod A: each device's rows are split evenly without moving any.
+        def in_parts(array: jax.Array) -> jax.Array:
+            return jnp.moveaxis(array.reshape(batch_size // parts, parts, *array.shape[1:]), 1, 0)
+
+        def turn(total, part):
+            return jax.tree.map(jnp.add, total, of_part(*part)), None
+
+        start = (jax.tree.map(jnp.zeros_like, state.params), Window.empty().sums)
+        (gradients, sums), _ = jax.lax.scan(turn, start, jax.tree.map(in_parts, (batch, rows_B)))
+        return gradients, sums
+
+    def _loss_sums(self, params: Params, batch: Batch, key: DropoutKey | None) -> LossSums:
+        model = self.blueprint.bind(params)
+        return smoothed_cross_entropy(
+            model(batch, key),
+            model.output_table(),
+            batch["targets"],
+            batch["target_segments"] > 0,
+            smoothing=self.config.training.label_smoothing,
+            dtype=self.config.model.dtype,
+            chunk_mb=self.config.training.loss_chunk_mb,
+        )
+
+    def _averaged(self, ema: Params | None, params: Params) -> Params | None:
+        decay = self.config.training.ema_decay
+        return None if ema is None else jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, ema, params)
+
+    def _window_before(self, state: TrainState) -> Window:
+        """The sums this step adds to; zero in the step after a line was logged."""
+        begin = state.step % self.config.training.log_every == 0
+        return jax.tree.map(lambda total: jnp.where(begin, jnp.zeros_like(total), total), state.window)
+
+
+def _added(window: Window, sums: LossSums, batch: Batch, gradient_norm: jax.Array) -> Window:
+    source_tokens = jnp.sum(batch["source_segments"] > 0, dtype=jnp.int32)
+    return Window(
+        window.sums + sums,
+        window.source_tokens + source_tokens,
+        window.gradient_norms + gradient_norm,
+        window.steps + 1,
+    )

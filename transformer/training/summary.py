@@ -1,0 +1,86 @@
+"""What a run came to: scores, where the checkpoint lies, how to translate with it, what it cost."""
+
+import dataclasses
+import json
+import os
+import shlex
+from pathlib import Path
+
+from transformer.evaluation.measure import Score
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """Of one run, as WORKDIR/summary.json holds it.
+
+    Attributes:
+      reason: why the run ended, e.g. "all steps done", "no better val/bleu in 5 validations".
+      checkpoint: the directory that was scored and that `translate` uses.
+      seconds: since the run began, validations and earlier parts of a resumed run included.
+      tokens_per_s: target tokens a second while training, padding not counted.
+      data_wait_share: of the training time, 0..1.
+      compile_seconds: how long compiling (or reading the compilation cache) took.
+      recompilations: programs compiled after warm-up; above 0 is a defect.
+      example: a source sentence for the command.
+    """
+
+    workdir: str
+    steps: int
+    reason: str
+    checkpoint: str
+    scores: tuple[Score, ...]
+    seconds: float
+    tokens_per_s: float
+    mfu: float
+    data_wait_share: float
+    compilations: int
+    compile_seconds: float
+    recompilations: int
+    example: str
+
+    @property
+    def command(self) -> str:
+        """The shell command that translates `example` with this run."""
+        return f"echo {shlex.quote(self.example)} | transformer translate --workdir={shlex.quote(self.workdir)}"
+
+
+def as_text(summary: Summary) -> str:
+    """The summary for a person to read."""
+    recompiled = f", {summary.recompilations} of them after warm-up (a defect)" if summary.recompilations else ""
+    lines = [
+        f"Done: {summary.steps:,} steps in {duration(summary.seconds)} ({summary.reason}).",
+        *(_score(score) for score in summary.scores),
+        f"  Training speed: {summary.tokens_per_s:,.0f} target tokens/s, MFU {summary.mfu:.0%}, "
+        f"{summary.data_wait_share:.1%} of the time waiting for data.",
+        f"  Compilations: {summary.compilations}{recompiled}, {duration(summary.compile_seconds)}.",
+        f"  Checkpoint: {summary.checkpoint}",
+        f"  Curves:     {Path(summary.workdir) / 'curves.png'}",
+        "Translate with it:",
+        f"  {summary.command}",
+    ]
+    return "\n".join(lines)
+
+
+def _score(score: Score) -> str:
+    interval = "  (95% interval {:.1f} to {:.1f})".format(*score.interval) if score.interval else ""
+    return f"  {score.name}: {score.value:.2f}{interval}\n      {score.signature}"
+
+
+def write(summary: Summary, path: Path) -> None:
+    """Writes the summary as JSON; a reader sees the old file or the new one, never a part."""
+    path = Path(path)
+    temporary = path.with_name(path.name + ".tmp")
+    record = dataclasses.asdict(summary) | {"command": summary.command}
+    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def duration(seconds: float) -> str:
+    """1 h 12 min, 3 min 20 s, 4.2 s."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"

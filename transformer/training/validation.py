@@ -1,0 +1,77 @@
+"""What is measured on held-out text during training: loss, BLEU, a few translations to look at."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import jax
+from jax.sharding import Mesh
+
+from transformer import sharding
+from transformer.config import Config
+from transformer.data.batches import evaluation_batches
+from transformer.data.prepare import EvaluationSet
+from transformer.data.rows import Shape
+from transformer.data.tokenizer import Tokenizers
+from transformer.evaluation.scores import corpus_bleu
+from transformer.evaluation.search import Search
+from transformer.evaluation.translator import Translator
+from transformer.model.blueprint import Params
+from transformer.training.samples import Sample
+from transformer.training.step import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class Validation:
+    """One validation: fields for the metrics log, and sample translations."""
+
+    metrics: dict[str, float]
+    samples: list[Sample]
+
+
+class Validator:
+    """Validates parameters of a run. `shapes` are those of the training batches."""
+
+    def __init__(
+        self, trainer: Trainer, held_out: EvaluationSet, tokenizers: Tokenizers, search: Search, shapes: Sequence[Shape]
+    ):
+        config: Config = trainer.config
+        self._trainer = trainer
+        self._mesh: Mesh = trainer.mesh
+        self._config = dataclasses.replace(
+            config, decoding=dataclasses.replace(config.decoding, beam_size=config.evaluation.beam_size)
+        )
+        self._tokenizers = tokenizers
+        self._search = search
+        self._batches = evaluation_batches([held_out.store], config.data, shapes)
+        count = config.evaluation.bleu_sentences
+        count = len(held_out.sources) if count == -1 else count
+        self._sources, self._references = held_out.sources[:count], held_out.targets[:count]
+
+    def __call__(self, params: Params) -> Validation:
+        metrics = self._loss(params)
+        if not self._sources:
+            return Validation(metrics, [])
+        translator = Translator(
+            self._config, self._trainer.blueprint, self._tokenizers, [params], self._mesh, self._search
+        )
+        outputs = translator.translate(self._sources)
+        bleu = corpus_bleu(outputs, self._references, self._config.data.target_language, confidence=False)
+        samples = [
+            Sample(source, reference, output)
+            for source, reference, output in zip(self._sources, self._references, outputs, strict=True)
+        ]
+        return Validation(metrics | {"val/bleu": bleu.value}, samples[: self._config.evaluation.samples])
+
+    def _loss(self, params: Params) -> dict[str, float]:
+        index, count = jax.process_index(), jax.process_count()
+        total = None
+        for number in range(len(self._batches)):
+            batch = sharding.to_global(self._batches.rows(number, index, count), self._mesh)
+            sums = self._trainer.loss_step(params, batch)
+            total = sums if total is None else total + sums
+        tokens = float(total.tokens)
+        return {
+            "val/loss": float(total.loss) / tokens,
+            "val/nll": float(total.nll) / tokens,
+            "val/accuracy": float(total.correct) / tokens,
+        }

@@ -1,0 +1,74 @@
+"""Where everything of a run lies in its work directory."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+from transformer import config as config_module
+from transformer.config import Config
+
+
+class WorkdirError(Exception):
+    """A work directory cannot be used: says which, why, and the way out."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Workdir:
+    """The paths of a run."""
+
+    root: Path
+
+    @property
+    def config(self) -> Path:
+        return self.root / "config.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def average(self) -> Path:
+        """The mean of the last checkpoints, itself a directory of checkpoints."""
+        return self.root / "average"
+
+    @property
+    def metrics(self) -> Path:
+        return self.root / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def profile(self) -> Path:
+        return self.root / "profile"
+
+    @property
+    def curves(self) -> Path:
+        return self.root / "curves.png"
+
+    @property
+    def attention(self) -> Path:
+        return self.root / "attention.png"
+
+    @property
+    def summary(self) -> Path:
+        return self.root / "summary.json"
+
+    def create(self) -> None:
+        """Raises WorkdirError when the directory cannot be made or written to."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            probe = self.root / ".writable"
+            probe.touch()
+            probe.unlink()
+        except OSError as error:
+            raise WorkdirError(
+                f"--workdir={self.root} cannot be written to ({error.strerror}). Choose another folder."
+            ) from error
+
+    def write_config(self, config: Config) -> None:
+        """Saves the config, the old one or the new one whole at any moment."""
+        temporary = self.config.with_name(self.config.name + ".tmp")
+        temporary.write_text(config_module.to_json(config))
+        os.replace(temporary, self.config)
