@@ -10,6 +10,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "transformer/__init__.py").
 
 REQUIREMENTS = [
     "absl-py>=2.2",
+    "etils[epath]>=1.9",
     "flax>=0.12.8",
     "grain>=0.2.18",
     "jax>=0.10.2",

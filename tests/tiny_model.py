@@ -4,6 +4,7 @@ Letters: B batch, T target length, S source length, V vocabulary.
 """
 
 import dataclasses
+import functools
 
 import jax
 import numpy as np
@@ -12,6 +13,12 @@ from transformer.config import ModelConfig
 from transformer.model.blueprint import Blueprint
 
 VOCABULARY = 40
+
+# Compiled in a fifth of the time, for tests whose programs run once or twice.
+QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+if jax.__version_info__ < (0, 11):  # later versions do not have the option
+    QUICK["xla_cpu_use_fusion_emitters"] = False
+quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
 
 # Every value of every choice, each beside both places of the norm.
 VARIANTS = {

@@ -122,7 +122,7 @@ class DataConfig:
         tfds:NAME/CONFIG[:SPLIT]                    a TensorFlow Datasets set, e.g. tfds:wmt14_translate/de-en
     """
 
-    train: tuple[str, ...] = option(("phrasebook:train",), "Training corpora (see `transformer config --corpora`).")
+    train: tuple[str, ...] = option(("phrasebook:train",), "Training corpora, written as said above.")
     validation: tuple[str, ...] = option(("phrasebook:validation",), "Corpora scored during training.")
     test: tuple[str, ...] = option(("phrasebook:test",), "Corpora scored once at the end; none: ().")
     source_language: str = option("en", "Language code of the source side.")

@@ -123,7 +123,7 @@ def _check(beam_size: int, num_hypotheses: int, max_length: int, length_penalty:
     if max_length < 1:
         raise ValueError(f"max_length = {max_length}: outputs have at least 1 token.")
     if length_penalty < 0:
-        raise ValueError(f"length_penalty = {length_penalty}: must be at least 0; the search ends too early below.")
+        raise ValueError(f"length_penalty = {length_penalty}: must be at least 0, or the search ends too early.")
 
 
 def _start(

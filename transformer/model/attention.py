@@ -18,7 +18,7 @@ from flax import nnx
 
 from transformer import sharding
 from transformer.config import ConfigError, ModelConfig
-from transformer.model.products import product
+from transformer.model.products import activation_product, product
 
 # Low enough to vanish in the softmax, finite so that a query with nothing to attend to gives no NaN.
 MASKED = -1e30
@@ -70,7 +70,7 @@ class MultiHeadAttention(nnx.Module):
     ) -> jax.Array:
         """What each query finds: [B, T, D]. `mask_B1TS` is True where a query may look."""
         weights_BNTS = self.weights(x_BTD, positions_BT, memory, mask_B1TS)
-        heads_BTNH = product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSNH, self.dtype)
+        heads_BTNH = activation_product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSNH, self.dtype)
         output_NHD = sharding.gather(self.output[...], ("heads", None, "embed"))
         return product("BTNH,NHD->BTD", heads_BTNH, output_NHD, self.dtype, sharding.used("batch", None, None))
 
@@ -83,7 +83,7 @@ class MultiHeadAttention(nnx.Module):
         """How well each query matches each key, [B, N, T, S]: Q K^T / sqrt(d_k) (equation 1)."""
         del positions_BT
         q_BTNH = q_BTNH / math.sqrt(q_BTNH.shape[-1])
-        return product("BTNH,BSNH->BNTS", q_BTNH, memory.keys_BSNH, self.dtype)
+        return activation_product("BTNH,BSNH->BNTS", q_BTNH, memory.keys_BSNH, self.dtype)
 
     def _project(self, x_BTD: jax.Array, weights: nnx.Param) -> jax.Array:
         weights_DNH = sharding.gather(weights[...], ("embed", "heads", None))

@@ -13,17 +13,25 @@ from transformer import sharding
 
 
 def product(spec: str, x: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None = None) -> jax.Array:
-    """`einsum(spec, x, weights)` in `dtype`; `out` is the result's partition where the letters leave it open.
+    """`einsum(spec, x, weights)` of activations and weights in `dtype`; `out` is the result's partition where the letters leave it open.
 
     float32 is a plain einsum. bfloat16 on TPU and GPU is one too, of bfloat16 arrays: the result is bfloat16, added up
     in float32 by the hardware. On a CPU bfloat16 products are only fast when they are told to return float32
     (2 to 3 times, forward and backward), and nothing else there is faster in bfloat16: activations stay float32.
     """
-    if dtype == "float32":
-        return jnp.einsum(spec, x, weights, out_sharding=out)
-    if sharding.platform() != "cpu":
-        return jnp.einsum(spec, x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16), out_sharding=out)
-    return _product_cpu_bfloat16(spec, out, x, weights)
+    if dtype == "bfloat16" and sharding.platform() == "cpu":
+        return _product_cpu_bfloat16(spec, out, x, weights)
+    return jnp.einsum(spec, x.astype(dtype), weights.astype(dtype), out_sharding=out)
+
+
+def activation_product(spec: str, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
+    """`einsum(spec, x, y)` of two activations, as attention makes them, in the type activations flow in.
+
+    On a CPU that is float32 for both settings of `dtype`: XLA there has no bfloat16 product with a float32 result for
+    some of these layouts, and they are a hundredth of the work at the lengths of sentences.
+    """
+    dtype = activation_dtype(dtype)
+    return jnp.einsum(spec, x.astype(dtype), y.astype(dtype))
 
 
 def activation_dtype(dtype: str) -> jnp.dtype:

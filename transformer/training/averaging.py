@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from transformer.training.checkpoint import Checkpoints
+from transformer.training.checkpoint import CheckpointReader
 
 
-def average(checkpoints: Checkpoints, steps: Sequence[int], abstract: Any = None, subtree: str = "params") -> Any:
-    """The float32 mean over `steps` of what `Checkpoints.restore_params` gives for `abstract` and `subtree`.
+def average(checkpoints: CheckpointReader, steps: Sequence[int], abstract: Any = None, subtree: str = "params") -> Any:
+    """The float32 mean over `steps` of what `CheckpointReader.restore_params` gives for `abstract` and `subtree`.
 
     One checkpoint is in memory at a time beside the running sum.
 

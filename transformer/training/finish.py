@@ -1,7 +1,6 @@
 """The end of a run: the final score, pictures, and a summary."""
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from absl import logging
 
@@ -15,18 +14,17 @@ from transformer.evaluation.translator import Translator
 from transformer.training import curves, metrics_log, saved_run, summary
 from transformer.training.checkpoint import Checkpoints
 from transformer.training.compilations import Compilations
+from transformer.training.journal import last_elapsed
 from transformer.training.rates import Rates
+from transformer.training.run import Run
 from transformer.training.samples import Sample, as_text
 from transformer.training.summary import Summary
-
-if TYPE_CHECKING:
-    from transformer.training.loop import Run
 
 SAMPLES = 5
 
 
 def finish(
-    run: "Run", checkpoints: Checkpoints, search: Search, rates: Rates, compilations: Compilations, reason: str
+    run: Run, checkpoints: Checkpoints, search: Search, rates: Rates, compilations: Compilations, reason: str
 ) -> Summary:
     """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports."""
     average = min(run.config.checkpoint.average, len(checkpoints.steps()))
@@ -43,11 +41,11 @@ def finish(
     total = rates.fields(rates.total) if rates.total.steps else dict.fromkeys(_SPEEDS, 0.0)
     result = Summary(
         workdir=str(run.workdir.root),
-        steps=records[-1]["step"],
+        steps=checkpoints.latest(),
         reason=reason,
         checkpoint=f"{chosen.name}, in {run.workdir.root}",
         scores=tuple(scores),
-        seconds=records[-1]["time/elapsed_s"],
+        seconds=last_elapsed(records),
         tokens_per_s=total["time/tokens_per_s"],
         mfu=total["time/mfu"],
         data_wait_share=total["time/data_wait_share"],
@@ -74,18 +72,23 @@ def _score(test: EvaluationSet, translator: Translator) -> list[Score]:
     return [dataclasses.replace(score, name=f"{score.name} of {test.name}") for score in evaluation.scores]
 
 
-def _draw_attention(translator: Translator, run: "Run") -> str:
+def _draw_attention(translator: Translator, run: Run) -> str:
     """Draws where the model looks in one held-out sentence, and returns that sentence."""
     data = run.config.data
-    built_in = data.train[0].endswith("phrasebook:train") and data.target_language == "de"
-    source = separable_verb().source if built_in else run.prepared.validation.sources[0]
-    seen = translator.attention(source)
+    if data.validation[0].startswith("phrasebook") and data.target_language == "de":
+        # Its known translation, which ends in the verb's prefix whatever the model has learnt.
+        pair = separable_verb()
+        source, seen = pair.source, translator.attention(pair.source, pair.target)
+        highlight = last_word(seen.target_pieces)
+    else:
+        source, highlight = run.prepared.validation.sources[0], None
+        seen = translator.attention(source)
     attention_picture.draw(
         seen.cross_LNTS,
         seen.source_pieces,
         seen.target_pieces,
         run.workdir.attention,
         title=source,
-        highlight=last_word(seen.target_pieces) if built_in else None,
+        highlight=highlight,
     )
     return source

@@ -3,275 +3,146 @@
 import collections
 import dataclasses
 import functools
-import json
+import shlex
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 from absl import logging
-from jax.sharding import Mesh
 
-from transformer import config as config_module
 from transformer import sharding
 from transformer.config import Config
-from transformer.data.batches import Batches, WeightedStore, training_batches
-from transformer.data.loader import Loader
-from transformer.data.prepare import Prepared, prepare
-from transformer.data.progress import ProgressBar
-from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.search import Search
-from transformer.model import blueprint as blueprint_module
-from transformer.model.blueprint import Blueprint, Params
-from transformer.training import flops, metrics_log, peak
-from transformer.training.checkpoint import Checkpoints
+from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
 from transformer.training.finish import finish
-from transformer.training.metrics_log import MetricsLog
+from transformer.training.journal import Journal, training_fields
+from transformer.training.non_finite import NonFiniteError, save_and_describe
 from transformer.training.profile import Profile
-from transformer.training.progress import Progress
 from transformer.training.rates import Rates
-from transformer.training.samples import as_markdown, as_text
-from transformer.training.step import Report, Trainer, TrainState
-from transformer.training.stopping import StopSignal, metric_field, out_of_patience
+from transformer.training.run import Run
+from transformer.training.step import Report
+from transformer.training.stopping import StopSignal, reason_to_end
 from transformer.training.summary import Summary
-from transformer.training.tensorboard_log import TensorBoardLog
 from transformer.training.validation import Validator
 from transformer.training.workdir import Workdir
+
+__all__ = ["NonFiniteError", "train"]
 
 # Steps the host may be ahead of the device: enough that neither waits, few enough that a bad loss is heard of soon.
 AHEAD = 2
 
 
-class NonFiniteError(Exception):
-    """The loss or the gradient stopped being finite: says at which step, and what can be done."""
-
-
-def train(config: Config, workdir: str) -> Summary | None:
+def train(config: Config, workdir: str | Path) -> Summary | None:
     """Trains to `config.training.steps`, from the newest checkpoint in `workdir` when there is one.
 
     Returns:
       What the run came to; None when a signal stopped it (all is saved, and the same call goes on).
 
     Raises:
-      ConfigError, DataError: before anything is written, for what cannot work.
+      ConfigError, DataError, EvaluationError, WorkdirError, CheckpointError: before anything is written, for what
+        cannot work.
       NonFiniteError: the loss or the gradient was not finite; the state before is saved.
     """
     run = Run.open(config, Workdir(Path(workdir)))
-    with jax.set_mesh(run.mesh), Checkpoints(
-        run.workdir.checkpoints, config.checkpoint, metric=metric_field(config.evaluation).removeprefix("val/")
-    ) as checkpoints:
-        return run.train(checkpoints)
-
-
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """Everything a run is made of, ready to step."""
-
-    config: Config
-    workdir: Workdir
-    mesh: Mesh
-    prepared: Prepared
-    batches: Batches
-    trainer: Trainer
-    resume_step: int  # 0: from the start
-
-    @classmethod
-    def open(cls, config: Config, workdir: Workdir) -> "Run":
-        """Checks all that can be checked, prepares the data, and only then creates the work directory."""
-        config = config_module.validate(config)
-        mesh = sharding.make_mesh(config.mesh)
-        sharding.check_batch(mesh, config.data.rows_multiple_of, config.training.accumulate)
-        saved = _newest(workdir, config)
-        tokenizers = None if saved is None else Tokenizers.from_files(saved.tokenizer_files)
-        with ProgressBar() as progress:
-            prepared = prepare(config, tokenizers=tokenizers, progress=progress)
-        logging.info("%s", prepared.summary())
-
-        sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
-        sharding.check_model(mesh, config.model.d_model, sizes)
-        batches = training_batches(
-            [WeightedStore(corpus.store, corpus.weight) for corpus in prepared.train], config.data, config.seed
-        )
-        logging.info("%s", batches.statistics)
-        blueprint = Blueprint.of(config.model, *sizes)
-        logging.info(
-            "%s parameters; mesh %s", f"{blueprint_module.count(blueprint.shapes()):,}", dict(mesh.shape)
-        )
-        workdir.create()
-        workdir.write_config(config)
-        trainer = Trainer.of(config, blueprint, mesh)
-        return cls(config, workdir, mesh, prepared, batches, trainer, 0 if saved is None else saved.step)
-
-    def train(self, checkpoints: Checkpoints) -> Summary | None:
-        """Makes the steps that are left, then scores the result."""
-        config, trainer = self.config, self.trainer
-        state = self._start_state(checkpoints)
-        records = metrics_log.read(self.workdir.metrics) if self.resume_step and self.workdir.metrics.exists() else []
-        records = [record for record in records if record["step"] <= self.resume_step]
-        search = Search(trainer.blueprint, self.mesh)
-        validate = Validator(trainer, self.prepared.validation, self.prepared.tokenizers, search, self.batches.shapes)
-        top = peak.measure(config.model.dtype, list(self.mesh.devices.flat))
+    config, trainer = run.config, run.trainer
+    with jax.set_mesh(run.mesh), run.open_checkpoints() as checkpoints, StopSignal() as stop:
+        state = run.start(checkpoints)
+        search = Search(trainer.blueprint, run.mesh)
+        validate = Validator(trainer, run.prepared.validation, run.prepared.tokenizers, search, run.batches.shapes)
+        top = peak.measure(config.model.dtype, list(run.mesh.devices.flat))
         logging.info("%s", top)
 
         with (
-            StopSignal() as stop,
-            MetricsLog(self.workdir.metrics, self.resume_step) as log,
-            TensorBoardLog(self.workdir.tensorboard, self.resume_step) as board,
-            Progress(config.training.steps, self.resume_step) as progress,
-            Compilations(progress.say) as compilations,
-            Loader(
-                self.batches,
-                self.resume_step,
-                config.training.steps,
-                read_ahead=config.data.read_ahead,
-                process_index=jax.process_index(),
-                process_count=jax.process_count(),
-            ) as batches,
-            Profile(self.workdir.profile, self.resume_step, config.training.profile_steps) as profile,
+            Journal(run.workdir, run.resume_step, config.training.steps) as journal,
+            Compilations(journal.say) as compilations,
+            run.open_loader() as batches,
+            Profile(run.workdir.profile, run.resume_step, config.training.profile_steps) as profile,
         ):
-            model_flops = functools.partial(
-                flops.training_flops, config.model, self.prepared.tokenizers.target.size
-            )
-            elapsed = next((r["time/elapsed_s"] for r in reversed(records) if "time/elapsed_s" in r), 0.0)
-            rates = Rates(model_flops, top.flops, elapsed)
-            pending: collections.deque[tuple[int, Report]] = collections.deque()
-            reason = "all steps were done before" if self.resume_step >= config.training.steps else "all steps done"
-            if out_of_patience(records, config.evaluation):
-                reason, last = "validation did not get better", self.resume_step
-            else:
-                last = config.training.steps
+            model_flops = functools.partial(flops.training_flops, config.model, run.prepared.tokenizers.target.size)
+            rates = Rates(model_flops, top.flops, journal.elapsed)
+            unread: collections.deque[tuple[int, Report]] = collections.deque()
+            step = run.resume_step
+            ended = reason_to_end(step, journal.records, config)
 
-            for step in range(self.resume_step + 1, last + 1):
+            while ended is None:
+                # The step is only started here; the device may be a few behind.
+                step += 1
                 with rates.waiting():
                     batch = next(batches)
-                shapes = (batch["source"].shape, batch["targets"].shape)
-                with compilations.watch(step, "the training step", shapes):
-                    state, report = trainer.train_step(state, sharding.to_global(batch, self.mesh))
-                pending.append((step, report))
+                with compilations.watch(step, "the training step", batch["source"].shape, batch["targets"].shape):
+                    state, report = trainer.train_step(state, sharding.to_global(batch, run.mesh))
+                unread.append((step, report))
                 rates.step(flops.count(batch))
-                progress.advance()
+                journal.advance()
                 profile.after(step, report)
 
-                # The device is ahead of what is read here, so reading does not make it wait.
-                if len(pending) > AHEAD:
-                    self._check_finite(*pending.popleft(), state, checkpoints, progress)
+                # Reports are read late, so that the device need not wait; but all of them before anything is written.
+                due = Due.after(step, config, stopping=stop.received is not None)
+                while len(unread) > (0 if due.anything else AHEAD):
+                    number, earlier = unread.popleft()
+                    bad_step = int(earlier.bad_step)
+                    if bad_step and config.training.non_finite == "stop":
+                        raise save_and_describe(run, checkpoints, bad_step, state, started=step)
+                    if bad_step == number:
+                        journal.say(f"warning: step {number}: the loss or the gradient is not finite; it is skipped.")
 
-                at_end = step == config.training.steps
-                validates = at_end or step % config.evaluation.every == 0
-                logs = at_end or step % config.training.log_every == 0
-                stops = stop.received is not None
-                saves = at_end or validates or stops or step % config.checkpoint.every == 0
-                if not (logs or saves):
-                    continue
-
-                while pending:
-                    self._check_finite(*pending.popleft(), state, checkpoints, progress)
-                values = {}
-                if logs:
-                    values |= _means(report.window) | {
-                        "train/learning_rate": float(trainer.schedule(jnp.int32(step - 1 - int(report.skipped)))),
-                        "train/skipped": int(report.skipped),
-                    }
-                    values |= rates.take()
-                metrics = {}
-                if validates:
+                # One record a step: what training measured since the one before, what validation measures now.
+                fields, metrics = {}, {}
+                if due.log:
+                    updates_before = step - 1 - int(report.skipped)
+                    fields = training_fields(report, float(trainer.schedule(jnp.int32(updates_before)))) | rates.take()
+                if due.validation:
                     with rates.paused(), compilations.watch(step, "validation"):
-                        validation = validate(_decoding_params(state))
+                        validation = validate(state.params if state.ema is None else state.ema)
                     metrics = validation.metrics
-                    values |= metrics
-                    if validation.samples:
-                        progress.say(as_text(validation.samples))
-                        board.text("samples", as_markdown(validation.samples), step)
-                if values:
-                    record = log.append(step, values)
-                    records.append(record)
-                    board.scalars(record)
-                    progress.report(record)
-                # After the log, so that a run resumed from this checkpoint has every line before it.
-                if saves:
+                    journal.show(step, validation.samples)
+                if due.log or due.validation:
+                    journal.write(step, fields | metrics)
+
+                # After the record, so that a run resumed from this checkpoint has every record before it.
+                if due.save:
                     with rates.paused():
-                        self._save(checkpoints, step, state, metrics)
-                if stops:
-                    checkpoints.wait()
-                    progress.say(
-                        f"Stopped by {stop.received} after step {step:,}; all is saved. Go on with:\n"
-                        f"  transformer train --workdir={self.workdir.root}"
-                    )
-                    return None
-                if validates and out_of_patience(records, config.evaluation):
-                    reason = f"no better {metric_field(config.evaluation)} in {config.evaluation.patience} validations"
+                        run.save(checkpoints, step, state, metrics)
+                if due.stop:
                     break
+                if due.validation:
+                    ended = reason_to_end(step, journal.records, config)
+
         checkpoints.wait()
-        return finish(self, checkpoints, search, rates, compilations, reason)
+        if stop.received is None:
+            with stop.at_once():
+                return finish(run, checkpoints, search, rates, compilations, ended)
+    logging.info(
+        "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s",
+        stop.received,
+        f"{step:,}",
+        shlex.quote(str(run.workdir.root)),
+    )
+    return None
 
-    # --- parts ---
 
-    def _start_state(self, checkpoints: Checkpoints) -> TrainState:
-        if not self.resume_step:
-            return self.trainer.init()
-        restored = checkpoints.restore(self.trainer.abstract_state(), self.resume_step)
-        logging.info("Resuming from step %d in %s.", restored.step, self.workdir.checkpoints)
-        return restored.state
+@dataclasses.dataclass(frozen=True)
+class Due:
+    """What is to be done after a step."""
 
-    def _save(self, checkpoints: Checkpoints, step: int, state: TrainState, metrics: dict[str, float]) -> None:
-        checkpoints.save(
-            step,
-            state,
-            data_position={"next_index": step},
-            config_json=config_module.to_json(self.config),
-            tokenizer_files=self.prepared.tokenizers.to_files(),
-            metrics={name.removeprefix("val/"): value for name, value in metrics.items()},
+    log: bool
+    validation: bool
+    save: bool
+    stop: bool
+
+    @classmethod
+    def after(cls, step: int, config: Config, *, stopping: bool) -> "Due":
+        """The last step has everything; every validation a checkpoint, which may be the best."""
+        last = step == config.training.steps
+        validation = last or step % config.evaluation.every == 0
+        return cls(
+            log=last or step % config.training.log_every == 0,
+            validation=validation,
+            save=validation or stopping or step % config.checkpoint.every == 0,
+            stop=stopping,
         )
 
-    def _check_finite(
-        self, step: int, report: Report, state: TrainState, checkpoints: Checkpoints, progress: Progress
-    ) -> None:
-        """Waits for a step's report. Under "stop", ends the run if its loss or gradient was not finite."""
-        bad_step = int(report.bad_step)
-        if not bad_step or self.config.training.non_finite == "skip":
-            if bad_step == step:
-                progress.say(f"warning: step {step}: the loss or the gradient is not finite; its update is skipped.")
-            return
-        # The state has not moved since the step before.
-        good = dataclasses.replace(state, bad_step=state.bad_step * 0, skipped=state.skipped * 0)
-        if bad_step - 1 > (checkpoints.latest() or 0):
-            self._save(checkpoints, bad_step - 1, good, {})
-            checkpoints.wait()
-        batch = self.batches.layout(bad_step - 1)
-        raise NonFiniteError(
-            f"Step {bad_step}: the loss or the gradient is not finite. The batch is number {bad_step - 1} "
-            f"({len(batch.examples)} examples, the first is {int(batch.examples[0])}, shape {batch.shape}). "
-            f"The state of step {bad_step - 1} is saved in {self.workdir.checkpoints}. Lower "
-            "config.optimizer.learning_rate, set config.optimizer.clip_norm, or pass over such batches with "
-            "--config.training.non_finite=skip."
-        )
-
-
-def _newest(workdir: Workdir, config: Config):
-    """The newest sound checkpoint's small files; None for a fresh run. Says which settings changed since."""
-    checkpoints = Checkpoints(workdir.checkpoints, config.checkpoint, metric="loss")
-    if not checkpoints.steps():
-        return None
-    saved = checkpoints.read_metadata()
-    before, now = json.loads(saved.config_json), dataclasses.asdict(config)
-    for info in config_module.fields():
-        old, new = (functools.reduce(dict.__getitem__, info.name.split("."), tree) for tree in (before, now))
-        if old != (list(new) if isinstance(new, tuple) else new):
-            logging.info("config.%s was %r when step %d was saved, now it is %r.", info.name, old, saved.step, new)
-    return saved
-
-
-def _decoding_params(state: TrainState) -> Params:
-    return state.params if state.ema is None else state.ema
-
-
-def _means(window) -> dict[str, float]:
-    tokens = int(window.sums.tokens)
-    return {
-        "train/loss": float(window.sums.loss) / tokens,
-        "train/nll": float(window.sums.nll) / tokens,
-        "train/accuracy": int(window.sums.correct) / tokens,
-        "train/gradient_norm": float(window.gradient_norms) / int(window.steps),
-        "train/target_tokens": tokens,
-        "train/source_tokens": int(window.source_tokens),
-    }
+    @property
+    def anything(self) -> bool:
+        return self.log or self.save

@@ -15,24 +15,20 @@ from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
 from transformer.model.blueprint import Blueprint
 from transformer.training.averaging import average
-from transformer.training.checkpoint import CheckpointReader, Checkpoints
+from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
 from transformer.training.metadata import Metadata
-from transformer.training.stopping import metric_field
+from transformer.training.stopping import checkpoint_metric
 from transformer.training.workdir import Workdir, WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
 class SavedParams:
-    """A checkpoint's parameters, not yet read. `name` says which it is, for people."""
+    """A checkpoint's parameters, not yet read: `subtree` of its state. `name` says which it is, for people."""
 
     name: str
     reader: CheckpointReader
-    step: int
+    metadata: Metadata
     subtree: str
-
-    @property
-    def metadata(self) -> Metadata:
-        return self.reader.read_metadata(self.step)
 
 
 def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
@@ -44,6 +40,8 @@ def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
 
     Raises:
       WorkdirError: when there is no such checkpoint.
+      CheckpointError: when it is damaged. The damaged last one is named and the one before it used; so is the best
+        with "auto".
     """
     reader = CheckpointReader(workdir.checkpoints)
     averages = CheckpointReader(workdir.average)
@@ -51,29 +49,35 @@ def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
         raise WorkdirError(f"--checkpoint={which} is none of auto, best, last, average or a step.")
     if not reader.steps() and not averages.steps():
         raise WorkdirError(f"--workdir={workdir.root} holds no checkpoint. Train first, or check the path.")
-    average_step = averages.latest()
-    if which == "average" and average_step is None:
+    if which == "average" and not averages.steps():
         raise WorkdirError(f"{workdir.root} holds no average. Make one: transformer average --workdir={workdir.root}")
-    if which == "average" or (which == "auto" and average_step is not None and average_step >= (reader.latest() or 0)):
-        return SavedParams(f"average up to step {average_step}", averages, average_step, "params")
-
-    newest = reader.read_metadata()
-    config = config_module.from_json(newest.config_json)
-    step = newest.step
-    name = f"step {step}"
+    if which == "average" or (which == "auto" and (averages.latest() or -1) >= (reader.latest() or 0)):
+        metadata = averages.read_metadata()
+        return SavedParams(f"average up to step {metadata.step}", averages, metadata, "params")
     if which.isdecimal():
-        step = int(which)
-        if step not in reader.steps():
-            raise WorkdirError(f"{workdir.checkpoints} has no step {step}. It has {reader.steps()}.")
-        name = f"step {step}"
-    elif which in ("auto", "best"):
-        metric = metric_field(config.evaluation).removeprefix("val/")
-        best = reader.best(metric)
-        if best is None and which == "best":
-            raise WorkdirError(f"No checkpoint in {workdir.checkpoints} was validated. Use --checkpoint=last.")
-        if best is not None:
-            step, name = best, f"step {best}, the best by {metric}"
-    return SavedParams(name, reader, step, "ema" if config.training.ema_decay else "params")
+        if int(which) not in reader.steps():
+            raise WorkdirError(f"{workdir.checkpoints} has no step {which}. It has {reader.steps()}.")
+        return _saved(reader, reader.read_metadata(int(which)))
+
+    last = reader.read_metadata()
+    metric = checkpoint_metric(config_module.from_json(last.config_json).evaluation)
+    best = reader.best(metric)
+    if which == "last" or (which == "auto" and best is None):
+        return _saved(reader, last)
+    if best is None:
+        raise WorkdirError(f"No checkpoint in {workdir.checkpoints} was validated. Use --checkpoint=last.")
+    try:
+        return _saved(reader, reader.read_metadata(best), f", the best by {metric}")
+    except CheckpointError as error:
+        if which == "best":
+            raise
+        logging.warning("%s Using step %d, the last, instead of the best.", error, last.step)
+        return _saved(reader, last)
+
+
+def _saved(reader: CheckpointReader, metadata: Metadata, merit: str = "") -> SavedParams:
+    ema = config_module.from_json(metadata.config_json).training.ema_decay
+    return SavedParams(f"step {metadata.step}{merit}", reader, metadata, "ema" if ema else "params")
 
 
 def write_average(workdir: Workdir, count: int) -> SavedParams:
@@ -137,12 +141,12 @@ def open_translator(
       WorkdirError, CheckpointError, ConfigError: for what cannot be opened.
     """
     chosen = [choose(workdir, which) for workdir in workdirs]
-    metadata = [saved.metadata for saved in chosen]
-    config = config_module.from_json(metadata[0].config_json)
+    first = chosen[0].metadata
+    config = config_module.from_json(first.config_json)
     config_module.check_code(config, allow_code)
-    for workdir, other in zip(workdirs, metadata, strict=True):
-        same_model = config_module.from_json(other.config_json).model == config.model
-        if not same_model or other.tokenizer_files != metadata[0].tokenizer_files:
+    for workdir, saved in zip(workdirs, chosen, strict=True):
+        same_model = config_module.from_json(saved.metadata.config_json).model == config.model
+        if not same_model or saved.metadata.tokenizer_files != first.tokenizer_files:
             raise WorkdirError(
                 f"{workdir.root} differs from {workdirs[0].root} in its model's config or its vocabulary: only runs "
                 "that agree in both can be an ensemble."
@@ -163,5 +167,5 @@ def translator(
         blueprint.shapes(),
         blueprint.shardings(mesh),
     )
-    params = [saved.reader.restore_params(saved.step, shapes, saved.subtree) for saved in chosen]
+    params = [saved.reader.restore_params(saved.metadata.step, shapes, saved.subtree) for saved in chosen]
     return Translator(config, blueprint, tokenizers, params, mesh, search)

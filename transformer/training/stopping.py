@@ -1,21 +1,26 @@
-"""When a run ends before its last step: a signal, or no progress."""
+"""When a run ends: after its last step, without progress, or by a signal."""
 
+import contextlib
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Self
 
-from transformer.config import EvaluationConfig
+from transformer.config import Config, EvaluationConfig
 
 
 class StopSignal:
-    """While open, SIGTERM and Ctrl-C ask for a stop at the next step, so that the run can save and exit 0.
+    """While open, SIGTERM and Ctrl-C ask for a stop after the current step, so that the run can save and exit 0.
 
     A second Ctrl-C interrupts at once, as usual. Outside the main thread signals are left as they are.
+
+    Attributes:
+      received: the name of the signal that came; None: none did.
     """
 
     def __init__(self):
         self.received: str | None = None
+        self._interrupts = False
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Self:
@@ -30,10 +35,31 @@ class StopSignal:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Around work that may be left off anywhere: a signal ends the block, and only the block."""
+        self._interrupts = True
+        try:
+            with contextlib.suppress(KeyboardInterrupt):
+                yield
+        finally:
+            self._interrupts = False
+
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        if self.received is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
+        again = self.received is not None and number == signal.SIGINT
         self.received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
+        if again or self._interrupts:
+            raise KeyboardInterrupt
+
+
+def reason_to_end(step: int, records: Iterable[Mapping[str, Any]], config: Config) -> str | None:
+    """Why a run is over after `step`; None while it is not.
+
+    Nothing but the step and the log decides, so a resumed run ends where an uninterrupted one does.
+    """
+    if out_of_patience(records, config.evaluation):
+        return f"no better {metric_field(config.evaluation)} in {config.evaluation.patience} validations"
+    return "all steps done" if step >= config.training.steps else None
 
 
 def metric_field(config: EvaluationConfig) -> str:
@@ -41,11 +67,13 @@ def metric_field(config: EvaluationConfig) -> str:
     return "val/bleu" if config.metric == "bleu" and config.bleu_sentences else "val/loss"
 
 
-def out_of_patience(records: Iterable[Mapping[str, Any]], config: EvaluationConfig) -> bool:
-    """Whether the last `patience` validations of the log did not better the best before them.
+def checkpoint_metric(config: EvaluationConfig) -> str:
+    """That field as checkpoints call it."""
+    return metric_field(config).removeprefix("val/")
 
-    The log is all it looks at, so a resumed run stops where an uninterrupted one does.
-    """
+
+def out_of_patience(records: Iterable[Mapping[str, Any]], config: EvaluationConfig) -> bool:
+    """Whether the last `patience` validations of the log did not better the best before them."""
     if not config.patience:
         return False
     field = metric_field(config)

@@ -14,9 +14,12 @@ class WorkdirError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The paths of a run."""
+    """The paths of a run. `root` is made absolute: checkpoints ask for it, and messages can be used anywhere."""
 
     root: Path
+
+    def __post_init__(self):
+        object.__setattr__(self, "root", self.root.expanduser().absolute())
 
     @property
     def config(self) -> Path:
@@ -55,16 +58,23 @@ class Workdir:
     def summary(self) -> Path:
         return self.root / "summary.json"
 
+    def check(self) -> None:
+        """Raises WorkdirError when the directory cannot be made or written to, as far as can be seen without trying."""
+        nearest = self.root
+        while not nearest.exists():
+            nearest = nearest.parent
+        if not nearest.is_dir():
+            raise WorkdirError(f"--workdir={self.root}: {nearest} is a file. Choose another folder.")
+        if not os.access(nearest, os.W_OK | os.X_OK):
+            raise WorkdirError(f"--workdir={self.root}: no permission to write in {nearest}. Choose another folder.")
+
     def create(self) -> None:
-        """Raises WorkdirError when the directory cannot be made or written to."""
+        """Raises WorkdirError when the directory cannot be made."""
         try:
             self.root.mkdir(parents=True, exist_ok=True)
-            probe = self.root / ".writable"
-            probe.touch()
-            probe.unlink()
         except OSError as error:
             raise WorkdirError(
-                f"--workdir={self.root} cannot be written to ({error.strerror}). Choose another folder."
+                f"--workdir={self.root} cannot be made ({error.strerror}). Choose another folder."
             ) from error
 
     def write_config(self, config: Config) -> None:

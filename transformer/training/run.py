@@ -1,0 +1,139 @@
+"""What a run is made of: checked and put together before its first step, saved and restored."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from absl import logging
+from jax.sharding import Mesh
+
+from transformer import config as config_module
+from transformer import sharding
+from transformer.config import Config
+from transformer.data.batches import Batches, WeightedStore, training_batches
+from transformer.data.loader import Loader
+from transformer.data.prepare import Prepared, prepare
+from transformer.data.progress import ProgressBar
+from transformer.data.tokenizer import Tokenizers
+from transformer.evaluation.scores import bleu_metric
+from transformer.model import blueprint as blueprint_module
+from transformer.model.blueprint import Blueprint
+from transformer.training.checkpoint import CheckpointReader, Checkpoints
+from transformer.training.metadata import Metadata
+from transformer.training.step import Trainer, TrainState
+from transformer.training.stopping import checkpoint_metric
+from transformer.training.workdir import Workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A config, and everything that follows from it."""
+
+    config: Config
+    workdir: Workdir
+    mesh: Mesh
+    prepared: Prepared
+    batches: Batches
+    trainer: Trainer
+    resume_step: int  # 0: from the start
+
+    @classmethod
+    def open(cls, config: Config, workdir: Workdir) -> "Run":
+        """Checks all that can be checked, and prepares the data. The work directory is only read.
+
+        Raises:
+          ConfigError, DataError, EvaluationError, WorkdirError, CheckpointError: for what cannot work.
+        """
+        config = config_module.validate(config)
+        workdir.check()
+        bleu_metric(config.data.target_language)
+        mesh = sharding.make_mesh(config.mesh)
+        sharding.check_batch(mesh, config.data.rows_multiple_of, config.training.accumulate)
+        saved = _newest(workdir)
+        if saved is not None:
+            _tell_changes(json.loads(saved.config_json), config, saved.step)
+        tokenizers = None if saved is None else Tokenizers.from_files(saved.tokenizer_files)
+        with ProgressBar() as progress:
+            prepared = prepare(config, tokenizers=tokenizers, progress=progress)
+        logging.info("%s", prepared.summary())
+
+        corpora = [WeightedStore(corpus.store, corpus.weight) for corpus in prepared.train]
+        batches = training_batches(corpora, config.data, config.seed)
+        logging.info("%s", batches.statistics)
+        sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
+        sharding.check_model(mesh, config.model.d_model, sizes)
+        blueprint = Blueprint.of(config.model, *sizes)
+        logging.info("%s parameters; mesh %s", f"{blueprint_module.count(blueprint.shapes()):,}", dict(mesh.shape))
+        trainer = Trainer.of(config, blueprint, mesh)
+        return cls(config, workdir, mesh, prepared, batches, trainer, 0 if saved is None else saved.step)
+
+    def open_checkpoints(self) -> Checkpoints:
+        """Where this run saves; open while it trains."""
+        metric = checkpoint_metric(self.config.evaluation)
+        return Checkpoints(self.workdir.checkpoints, self.config.checkpoint, metric=metric)
+
+    def open_loader(self) -> Loader:
+        """This process' rows of the batches that are left. The position in the data is the step."""
+        return Loader(
+            self.batches,
+            self.resume_step,
+            max(self.resume_step, self.config.training.steps),
+            read_ahead=self.config.data.read_ahead,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def start(self, checkpoints: Checkpoints) -> TrainState:
+        """The state to go on from; with it nothing can fail any more, and the config is written.
+
+        Raises:
+          CheckpointError: the checkpoint does not fit the config.
+          WorkdirError: the work directory cannot be written to.
+        """
+        state = self._restored(checkpoints) if self.resume_step else self.trainer.init()
+        self.workdir.create()
+        self.workdir.write_config(self.config)
+        return state
+
+    def save(self, checkpoints: Checkpoints, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
+        """Begins to save; `metrics` are fields of the log."""
+        checkpoints.save(
+            step,
+            state,
+            data_position={"next_index": step},
+            config_json=config_module.to_json(self.config),
+            tokenizer_files=self.prepared.tokenizers.to_files(),
+            metrics={name.removeprefix("val/"): value for name, value in metrics.items()},
+        )
+
+    def _restored(self, checkpoints: Checkpoints) -> TrainState:
+        state = checkpoints.restore(self.trainer.abstract_state(), self.resume_step).state
+        logging.info("Resuming from step %d in %s.", self.resume_step, self.workdir.checkpoints)
+        if self.config.training.non_finite == "stop":
+            # A batch that was passed over under "skip" is no reason to stop now.
+            state = dataclasses.replace(state, bad_step=like(state.bad_step, 0))
+        return state
+
+
+def like(scalar: jax.Array, value: int) -> jax.Array:
+    """`value` where and as `scalar` is, so that nothing is compiled anew for it."""
+    return jax.device_put(np.asarray(value, scalar.dtype), scalar.sharding)
+
+
+def _newest(workdir: Workdir) -> Metadata | None:
+    """The newest sound checkpoint's small files; None for a fresh run."""
+    reader = CheckpointReader(workdir.checkpoints)
+    return reader.read_metadata() if reader.steps() else None
+
+
+def _tell_changes(saved: Mapping[str, Any], config: Config, step: int) -> None:
+    """Says which settings are not those that a checkpoint was saved with."""
+    now = json.loads(config_module.to_json(config))
+    for info in config_module.fields():
+        old, new = (functools.reduce(dict.__getitem__, info.name.split("."), tree) for tree in (saved, now))
+        if old != new:
+            logging.info("config.%s was %r when step %d was saved, now it is %r.", info.name, old, step, new)
