@@ -1,9 +1,18 @@
 """The smallest run that is still a run: 300 pairs of six words, a model of a few thousand parameters."""
 
+import contextlib
+import functools
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from unittest import mock
 
+import jax
+
+from transformer import sharding
 from transformer.config import Config
+from transformer.training import loop
+from transformer.training.summary import Summary
 
 SUBJECTS = ("anna", "ben", "clara", "david", "emma", "finn")
 ADVERBS = (("very", "sehr"), ("quite", "recht"), ("not", "nicht"), ("always", "immer"))
@@ -21,7 +30,7 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def config(folder: Path) -> Config:
-    """A run of 24 steps, about two epochs; its corpus is written to `folder`."""
+    """A run of 28 steps, more than two epochs; its corpus is written to `folder`."""
     splits = {"train": [], "validation": [], "test": []}
     for number, pair in enumerate(pairs()):
         splits[{3: "validation", 9: "test"}.get(number % 13, "train")].append(pair)
@@ -43,8 +52,9 @@ def config(folder: Path) -> Config:
     config.model.d_model, config.model.d_ff, config.model.num_heads = 16, 32, 2
     config.model.num_encoder_layers = config.model.num_decoder_layers = 1
     config.optimizer.schedule, config.optimizer.learning_rate, config.optimizer.warmup_steps = "constant", 1e-2, 10
-    config.training.steps = 24
+    config.training.steps = 28
     config.training.log_every = 4
+    config.training.profile_steps = 2
     config.evaluation.every = 8
     config.evaluation.bleu_sentences = 8
     config.evaluation.samples = 1
@@ -53,3 +63,33 @@ def config(folder: Path) -> Config:
     config.decoding.extra_length = 4
     config.decoding.batch_size = 8
     return config
+
+
+@contextlib.contextmanager
+def on_devices(count: int) -> Iterator[None]:
+    """Makes every mesh of the first `count` devices, as on a machine that has no more."""
+    make_mesh = sharding.make_mesh
+    with mock.patch.object(sharding, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count])):
+        yield
+
+
+def train(config: Config, workdir: Path, *, devices: int = 1) -> Summary | None:
+    """The whole run."""
+    with on_devices(devices):
+        return loop.train(config, workdir)
+
+
+def train_steps(config: Config, workdir: Path, *, devices: int = 1) -> None:
+    """The run without its end: no final score, no pictures."""
+    with mock.patch.object(loop, "finish"):
+        train(config, workdir, devices=devices)
+
+
+@functools.cache
+def trained() -> Path:
+    """The work directory of a run that is done, to be read only. Its config is `config(trained().parent)`."""
+    folder = Path.home() / "tiny_run"  # the tests' own home, which goes when they end
+    folder.mkdir()
+    workdir = folder / "workdir"
+    train(config(folder), workdir)
+    return workdir

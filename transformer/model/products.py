@@ -13,7 +13,7 @@ from transformer import sharding
 
 
 def product(spec: str, x: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None = None) -> jax.Array:
-    """`einsum(spec, x, weights)` of activations and weights in `dtype`; `out` is the result's partition where the letters leave it open.
+    """`einsum(spec, x, weights)` in `dtype`; `out` is the result's partition where the letters leave it open.
 
     float32 is a plain einsum. bfloat16 on TPU and GPU is one too, of bfloat16 arrays: the result is bfloat16, added up
     in float32 by the hardware. On a CPU bfloat16 products are only fast when they are told to return float32

@@ -1,0 +1,142 @@
+"""bfloat16: every product with weights is of bfloat16 numbers; parameters and their gradients stay float32."""
+
+import collections
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_model import batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
+
+import transformer.model
+from transformer import sharding
+from transformer.model.products import activation_product, product
+from transformer.training.loss import smoothed_cross_entropy
+
+ROOM = Path(transformer.model.__file__).parent
+SOURCE = "".join(path.read_text() for path in ROOM.glob("*.py"))
+SPECS = sorted(set(re.findall(r'(?<!_)product\(\s*"(.+?)"', SOURCE)))
+ACTIVATION_SPECS = sorted(set(re.findall(r'activation_product\(\s*"(.+?)"', SOURCE)))
+BATCH = batch_of([examples_of((3, 4), (4, 3)), examples_of((5, 2))], source_length=8, target_length=8)
+
+
+def test_the_products_are_found():
+    assert {"BTD,DF->BTF", "BTD,DNH->BTNH"} < set(SPECS)
+    assert {"BTNH,BSNH->BNTS", "BNTS,BSNH->BTNH"} <= set(ACTIVATION_SPECS)
+
+
+def operands(spec: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two random arrays for the letters, and a gradient for the result."""
+    sizes = {letter: size for size, letter in enumerate("BTSNHDF", start=2)}
+    rng = np.random.default_rng(0)
+    return tuple(
+        rng.standard_normal([sizes[letter] for letter in letters], np.float32) for letters in re.split(",|->", spec)
+    )
+
+
+def rounded(array: np.ndarray) -> np.ndarray:
+    return np.asarray(jnp.asarray(array, jnp.bfloat16), np.float32)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_on_a_cpu_both_passes_are_of_rounded_numbers_added_up_in_float32(spec):
+    x, weights, gradient = operands(spec)
+    value, pull = jax.vjp(lambda x, weights: product(spec, x, weights, "bfloat16"), x, weights)
+    found = (value, *pull(jnp.asarray(gradient)))
+    (x_letters, weight_letters), result = spec.split("->")[0].split(","), spec.split("->")[1]
+    expected = (
+        np.einsum(spec, rounded(x), rounded(weights)),
+        np.einsum(f"{result},{weight_letters}->{x_letters}", rounded(gradient), rounded(weights)),
+        np.einsum(f"{x_letters},{result}->{weight_letters}", rounded(x), rounded(gradient)),
+    )
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours.dtype == jnp.float32
+        assert relative(ours, theirs) < 1e-6
+    assert relative(value, np.einsum(spec, x, weights)) > 1e-4, "rounding should be seen"
+
+
+@pytest.mark.parametrize("spec", ACTIVATION_SPECS)
+@pytest.mark.parametrize(("platform", "flows_in"), [("cpu", jnp.float32), ("tpu", jnp.bfloat16)])
+def test_products_of_activations_are_in_the_type_activations_flow_in(spec, platform, flows_in, monkeypatch):
+    monkeypatch.setattr(sharding, "platform", lambda: platform)
+    x, y, _ = operands(spec)
+    found = activation_product(spec, x, y, "bfloat16")
+    assert found.dtype == flows_in
+    assert relative(found, np.einsum(spec, x, y)) < (1e-6 if platform == "cpu" else 2e-2)
+
+
+def loss(blueprint, params, dtype):
+    model = blueprint.bind(params)
+    hidden_BTD, table_VD = model(BATCH), model.output_table()
+    real_BT = BATCH["target_segments"] > 0
+    sums = smoothed_cross_entropy(
+        hidden_BTD, table_VD, BATCH["targets"], real_BT, smoothing=0.1, dtype=dtype, chunk_mb=1
+    )
+    return sums.loss / sums.tokens, hidden_BTD
+
+
+def loss_and_gradients(dtype):
+    blueprint = blueprint_of(tiny(dtype=dtype))
+    return jax.value_and_grad(lambda params: loss(blueprint, params, dtype), has_aux=True), random_params(blueprint)
+
+
+@pytest.fixture(scope="module")
+def in_float32():
+    function, params = loss_and_gradients("float32")
+    return jax.device_get(quick_jit(function)(params))
+
+
+def assert_near_float32(found, in_float32):
+    (value, hidden_BTD), gradients = found
+    (expected, expected_hidden_BTD), expected_gradients = in_float32
+    assert value.dtype == jnp.float32
+    assert 1e-6 < abs(value - expected) / expected < 1e-2
+    assert 1e-4 < relative(hidden_BTD, expected_hidden_BTD) < 2e-2
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradients))
+    ours, theirs = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in
+                    (gradients, expected_gradients))
+    assert 1e-4 < relative(ours, theirs) < 5e-2
+
+
+def test_a_bfloat16_model_is_near_the_float32_model(in_float32):
+    function, params = loss_and_gradients("bfloat16")
+    found = quick_jit(function)(params)
+    assert found[0][1].dtype == jnp.float32, "on a CPU activations stay float32"
+    assert_near_float32(found, in_float32)
+
+
+def test_elsewhere_activations_are_bfloat16_too(in_float32, monkeypatch):
+    monkeypatch.setattr(sharding, "platform", lambda: "tpu")
+    function, params = loss_and_gradients("bfloat16")
+    found = quick_jit(function)(params)
+    assert found[0][1].dtype == jnp.bfloat16
+    assert_near_float32(found, in_float32)
+
+
+def equations(jaxpr):
+    """All equations, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
+
+
+@pytest.mark.parametrize("platform", ["cpu", "tpu"])
+def test_which_products_of_a_training_step_are_of_bfloat16(platform, monkeypatch):
+    monkeypatch.setattr(sharding, "platform", lambda: platform)
+    function, params = loss_and_gradients("bfloat16")
+    products = [e for e in equations(jax.make_jaxpr(function)(params).jaxpr) if e.primitive.name == "dot_general"]
+    inputs = collections.Counter(tuple(str(v.aval.dtype) for v in equation.invars) for equation in products)
+    # A stack is one scanned body. With weights: 4 + 2 in the encoder, 4 + 4 + 2 in the decoder, 1 in the loss; without:
+    # 2 an attention. Backward there are twice as many.
+    with_weights, without = 3 * (6 + 10 + 1), 3 * (2 + 4)
+    if platform == "cpu":
+        assert inputs == {("bfloat16", "bfloat16"): with_weights, ("float32", "float32"): without}
+        # A product of bfloat16 that returns bfloat16 is the slow one there.
+        assert {str(equation.outvars[0].aval.dtype) for equation in products} == {"float32"}
+    else:
+        assert inputs == {("bfloat16", "bfloat16"): with_weights + without}
