@@ -9,8 +9,6 @@ median of the repeats. Prints the machine, a table and, as its last line, one JS
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import time
@@ -18,6 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from machine import machine
 
 from transformer.config import DataConfig
 from transformer.data.batches import Batches, WeightedStore, training_batches
@@ -26,16 +25,6 @@ from transformer.data.store import Ragged, TokenStore
 
 VOCABULARY = 32_000
 BATCHES = 200  # assembled in each repeat
-
-
-def machine() -> str:
-    """Processor, cores and versions."""
-    processor = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        processor = names[0] if names else processor
-    return f"{processor}, {os.cpu_count()} cores, Python {platform.python_version()}, NumPy {np.__version__}"
 
 
 def news_like(pairs: int, longest: int) -> TokenStore:

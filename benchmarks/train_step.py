@@ -12,7 +12,6 @@ import argparse
 import dataclasses
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from machine import machine
 
 from transformer import sharding
 from transformer.config import Config, MeshConfig, ModelConfig
@@ -117,10 +117,9 @@ def main() -> None:
         print(json.dumps(measure(arguments.models, arguments.dtypes, arguments.seconds)))
         return
 
-    machine = f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, jax {jax.__version__}"
-    print(machine)
+    print(machine())
     print(f"{'':16}{'target tok/s':>14}{'step':>9}{'GFLOP/s':>9}{'matmul':>9}{'ratio':>7}{'peak':>11}{'compile':>9}")
-    result = {"machine": machine}
+    result = {"machine": machine()}
     for name in arguments.models.split(","):
         for dtype in arguments.dtypes.split(","):
             row = measure_apart(name, dtype, arguments.seconds)

@@ -37,8 +37,15 @@ def test_loads_validates_builds_and_survives_json(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_enough_checkpoints_are_kept_for_the_average(name):
-    assert load(name).checkpoint.keep_last >= load(name).checkpoint.average
+def test_averages_are_of_evenly_spaced_checkpoints(name):
+    """Every validation writes a checkpoint too, and so does the last step."""
+    config = load(name)
+    checkpoint, steps = config.checkpoint, config.training.steps
+    if not checkpoint.average:
+        return
+    saved = sorted({*range(0, steps + 1, checkpoint.every), *range(0, steps + 1, config.evaluation.every), steps})
+    averaged = saved[-checkpoint.average :]
+    assert averaged == [steps - checkpoint.every * back for back in reversed(range(checkpoint.average))]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,13 +3,19 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import jax
 import numpy as np
 
+import transformer
+from transformer import config as config_module
 from transformer import sharding
+from transformer.cli import config_files
+from transformer.cli.translate import TRANSLATE
 from transformer.config import Config, MeshConfig, ModelConfig
+from transformer.data import phrasebook
 from transformer.model.blueprint import Blueprint
 from transformer.training.step import Trainer
 
@@ -66,10 +72,42 @@ def test_own_attention_trains_by_config_alone(tmp_path, monkeypatch):
     del sys.modules["my_attention"]
 
 
-def test_the_config_lines_for_own_data_make_a_valid_config():
-    from transformer import config as config_module
-
+def test_the_config_lines_for_own_data_make_a_valid_config(tmp_path):
     lines = next(block for block in blocks("python") if "lines:train.en" in block)
-    config = Config()
-    exec(lines, {"data": config.data, "config": config})  # the README's own text
-    assert config_module.validate(config).data.test == ("lines:test.en:test.de",)
+    copied = (config_files.folder() / "phrasebook.py").read_text()
+    assert copied.count("    return config\n") == 1
+    own = tmp_path / "my_run.py"
+    own.write_text(copied.replace("    return config\n", textwrap.indent(lines, "    ") + "    return config\n"))
+    config = config_module.validate(config_files.load(str(own)))
+    assert config.data.train == ("lines:train.en:train.de",)
+    assert config.data.test == ("lines:test.en:test.de",)
+    assert config.evaluation.every % config.checkpoint.every == 0
+    multi30k = config_files.load("multi30k_en_de:folder")
+    assert config.model.dropout == multi30k.model.dropout
+    assert config.training.steps == multi30k.training.steps
+
+
+def test_average_of_the_readme_has_its_checkpoints():
+    [count] = re.findall(r"transformer average --workdir=\S+ --last=(\d+)", README)
+    assert int(count) <= Config().checkpoint.keep_last
+
+
+def test_example_sentences_are_in_the_language_of_the_phrasebook():
+    """What is offered to be typed has no unknown word, and was not trained on."""
+    patterns = {
+        README: [r'echo "(.*?)" \| transformer', r'translate\(\["(.*?)"', r'attention\("(.*?)"'],
+        TRANSLATE.description: [r'echo "(.*?)" \| transformer'],
+        transformer.__doc__: [r'translate\(\["(.*?)"'],
+    }
+    sentences = {found for text, tried in patterns.items() for pattern in tried for found in _all(pattern, text)}
+    trained = {pair.source for pair in phrasebook.pairs("train")}
+    words = {word for source in trained for word in source.split()}
+    for sentence in sentences:
+        assert sentence not in trained
+        assert set(sentence.split()) <= words
+
+
+def _all(pattern: str, text: str) -> list[str]:
+    found = re.findall(pattern, text)
+    assert found, f"{pattern} matches nothing"
+    return found

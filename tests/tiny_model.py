@@ -14,8 +14,12 @@ from transformer.model.blueprint import Blueprint
 
 VOCABULARY = 40
 
-# Compiled in a fifth of the time, for tests whose programs run once or twice.
-QUICK = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+# Compiled in a fraction of the time, for tests whose programs run once or twice.
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+    "xla_cpu_parallel_codegen_split_count": 1,
+}
 if jax.__version_info__ < (0, 11):  # later versions do not have the option
     QUICK["xla_cpu_use_fusion_emitters"] = False
 quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
@@ -125,6 +129,16 @@ def assert_close(ours, expected, tolerance: float) -> None:
         elif not relative(ours[name], leaf) <= tolerance:
             far[name] = relative(ours[name], leaf)
     assert not far, far
+
+
+def equations(jaxpr):
+    """All equations of a program, those of inner programs too."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
+            inner = getattr(value, "jaxpr", value)
+            if hasattr(inner, "eqns"):
+                yield from equations(inner)
 
 
 def from_reference(reference: dict) -> dict:

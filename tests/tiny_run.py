@@ -11,7 +11,7 @@ import jax
 
 from transformer import sharding
 from transformer.config import Config
-from transformer.training import loop
+from transformer.training import loop, peak
 from transformer.training.summary import Summary
 
 SUBJECTS = ("anna", "ben", "clara", "david", "emma", "finn")
@@ -30,7 +30,7 @@ def pairs() -> list[tuple[str, str]]:
 
 
 def config(folder: Path) -> Config:
-    """A run of 28 steps, more than two epochs; its corpus is written to `folder`."""
+    """A run of five epochs and a half, after which it translates passably; its corpus is written to `folder`."""
     splits = {"train": [], "validation": [], "test": []}
     for number, pair in enumerate(pairs()):
         splits[{3: "validation", 9: "test"}.get(number % 13, "train")].append(pair)
@@ -45,20 +45,19 @@ def config(folder: Path) -> Config:
     config.data.cache_dir = str(folder / "cache")
     config.data.max_length = 16
     config.data.batch_tokens = 192
-    config.data.num_buckets = 2
+    config.data.num_buckets = 1
     config.data.pack_length = 24
     config.data.workers = 1
     config.tokenizer.vocab_size = 150
     config.model.d_model, config.model.d_ff, config.model.num_heads = 16, 32, 2
     config.model.num_encoder_layers = config.model.num_decoder_layers = 1
     config.optimizer.schedule, config.optimizer.learning_rate, config.optimizer.warmup_steps = "constant", 1e-2, 10
-    config.training.steps = 28
+    config.training.steps = 72
     config.training.log_every = 4
-    config.training.profile_steps = 2
-    config.evaluation.every = 8
+    config.evaluation.every = 24
     config.evaluation.bleu_sentences = 8
     config.evaluation.samples = 1
-    config.checkpoint.every = 5
+    config.checkpoint.every = 20
     config.decoding.beam_size = 2
     config.decoding.extra_length = 4
     config.decoding.batch_size = 8
@@ -74,8 +73,9 @@ def on_devices(count: int) -> Iterator[None]:
 
 
 def train(config: Config, workdir: Path, *, devices: int = 1) -> Summary | None:
-    """The whole run."""
-    with on_devices(devices):
+    """The whole run, without measuring what the machine could do at most."""
+    top = peak.Peak(1e12, "float32", "cpu", 1)
+    with on_devices(devices), mock.patch.object(peak, "measure", return_value=top):
         return loop.train(config, workdir)
 
 
@@ -87,9 +87,19 @@ def train_steps(config: Config, workdir: Path, *, devices: int = 1) -> None:
 
 @functools.cache
 def trained() -> Path:
-    """The work directory of a run that is done, to be read only. Its config is `config(trained().parent)`."""
-    folder = Path.home() / "tiny_run"  # the tests' own home, which goes when they end
-    folder.mkdir()
-    workdir = folder / "workdir"
-    train(config(folder), workdir)
+    """The work directory of a run of `trained_config` that is done; to be read only."""
+    workdir = _trained_folder() / "workdir"
+    train(trained_config(), workdir)
     return workdir
+
+
+def trained_config() -> Config:
+    """A fresh copy: with two steps of profiler trace."""
+    _trained_folder().mkdir(exist_ok=True)
+    found = config(_trained_folder())
+    found.training.profile_steps = 2
+    return found
+
+
+def _trained_folder() -> Path:
+    return Path.home() / "tiny_run"  # the tests' own home, which goes when they end

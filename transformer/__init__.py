@@ -3,7 +3,7 @@
     import transformer
 
     model = transformer.load("runs/phrasebook")
-    model.translate(["Good morning."])
+    model.translate(["I will call you tomorrow at ten past five."])
 
 `load` returns an `evaluation.translator.Translator`. Training from Python is `transformer.training.loop.train`.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(workdir: str | Path, checkpoint: str = "auto", *, allow_code: Collection[str] = ()) -> "Translator":
+def load(workdir: str | Path, checkpoint: str | int = "auto", *, allow_code: Collection[str] = ()) -> "Translator":
     """Opens the run in `workdir` for translation, on all devices of this machine.
 
     Args:
@@ -34,4 +34,4 @@ def load(workdir: str | Path, checkpoint: str = "auto", *, allow_code: Collectio
     from transformer.training.saved_run import open_translator
     from transformer.training.workdir import Workdir
 
-    return open_translator([Workdir(Path(workdir))], checkpoint, allow_code=allow_code)
+    return open_translator([Workdir(Path(workdir))], str(checkpoint), allow_code=allow_code)

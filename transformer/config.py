@@ -8,6 +8,8 @@ The dataclasses are mutable because flags are written into them; nothing changes
 import dataclasses
 import difflib
 import json
+import math
+import re
 import types
 import typing
 from collections.abc import Collection
@@ -31,18 +33,20 @@ class Bounds:
     above: float | None = None
     at_least: float | None = None
     below: float | None = None
+    at_most: float | None = None
 
     def hold(self, value: float) -> bool:
-        # Written so that NaN fails.
         return (
-            (self.above is None or value > self.above)
+            math.isfinite(value)
+            and (self.above is None or value > self.above)
             and (self.at_least is None or value >= self.at_least)
             and (self.below is None or value < self.below)
+            and (self.at_most is None or value <= self.at_most)
         )
 
     def __str__(self) -> str:
-        limits = {"above": self.above, "at least": self.at_least, "below": self.below}
-        return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None)
+        limits = {"above": self.above, "at least": self.at_least, "below": self.below, "at most": self.at_most}
+        return " and ".join(f"{word} {limit}" for word, limit in limits.items() if limit is not None) or "finite"
 
 
 def option(default: Any, meaning: str, choices: tuple[str, ...] = (), **bounds: float) -> Any:
@@ -133,7 +137,7 @@ class DataConfig:
         128, "Longest sentence of either side in tokens, end included; longer pairs are dropped.", above=0
     )
     max_length_ratio: float = option(
-        0.0, "Drop pairs whose sides differ by more than this factor in words; 0: keep.", at_least=0
+        0.0, "Drop pairs whose sides differ by more than this factor in words, 1 or more; 0: keep.", at_least=0
     )
     deduplicate: bool = option(False, "Drop training pairs seen before.")
     batching: str = option(
@@ -151,7 +155,7 @@ class DataConfig:
         "Rows of every batch are a multiple of this, so that data * fsdp devices * training.accumulate may divide it.",
         above=0,
     )
-    workers: int = option(0, "Threads that tokenise; 0: one a core.", at_least=0)
+    workers: int = option(0, "Threads that tokenise; 0: one a core, at most 8.", at_least=0)
     read_ahead: int = option(8, "Batches made ahead of the step.", above=0)
 
 
@@ -170,9 +174,14 @@ class TokenizerConfig:
     shared: bool = option(True, "One vocabulary for both languages (section 5.1) when a model is trained.")
     sample_lines: int = option(2_000_000, "Lines a side the model is trained on, drawn evenly; 0: all.", at_least=0)
     character_coverage: float = option(
-        0.9999, "Share of characters that get a piece; 0.9995 for Chinese, Japanese.", at_least=0.9
+        0.9999, "Share of characters that get a piece; 0.9995 for Chinese, Japanese.", at_least=0.98, at_most=1
     )
     byte_fallback: bool = option(False, "Spell unknown characters in bytes (256 pieces) rather than lose them.")
+
+    @property
+    def shares_vocabulary(self) -> bool:
+        """Whether both sides have one vocabulary, trained or given."""
+        return self.shared if self.model is None else self.target_model is None
 
 
 @dataclasses.dataclass
@@ -371,7 +380,8 @@ def validate(config: Config) -> Config:
     for info in fields():
         value = get(config, info.name)
         if not _has_type(value, info.type):
-            raise ConfigError(info.name, value, f"is {type(value).__name__}, not {info.type_name}", "Change its type.")
+            reason = f"is {type(value).__name__}, not {info.type_name}"
+            raise ConfigError(info.name, value, reason, f"{_type_remedy(info)}.")
         if info.choices and value not in info.choices:
             raise ConfigError(info.name, value, "is not one of the choices", f"Choose from {', '.join(info.choices)}.")
         _check_range(info, value)
@@ -379,15 +389,36 @@ def validate(config: Config) -> Config:
     return config
 
 
+def _type_remedy(info: FieldInfo) -> str:
+    if typing.get_origin(info.type) is tuple:
+        return "Write a tuple of strings, such as ('lines:a.en:a.de',)"
+    return f"Write for example {example(info)!r}"
+
+
+def example(info: FieldInfo) -> Any:
+    """A value that the field may have."""
+    if info.default is not None:
+        return info.default
+    return 64 if int in typing.get_args(info.type) else "some/PATH"
+
+
 def _check_range(info: FieldInfo, value: Any) -> None:
-    if value is None or info.bounds.hold(value):
+    if not isinstance(value, (int, float)) or info.bounds.hold(value):
         return
     remedy = "Leave it unset for the default." if info.default is None else f"The default is {info.default}."
     raise ConfigError(info.name, value, f"must be {info.bounds}", remedy)
 
 
 def _check_combinations(config: Config) -> None:
-    model, data, tokenizer, mesh = config.model, config.data, config.tokenizer, config.mesh
+    _check_model(config)
+    _check_data(config)
+    _check_tokenizer(config.tokenizer)
+    _check_training(config)
+    _check_mesh(config)
+
+
+def _check_model(config: Config) -> None:
+    model, data = config.model, config.data
     if model.d_k is None and model.d_model % model.num_heads:
         raise ConfigError(
             "model.num_heads",
@@ -404,22 +435,30 @@ def _check_combinations(config: Config) -> None:
             f"learned positions end before data.max_length = {data.max_length}",
             "Raise the former or lower the latter.",
         )
-    if ":" not in model.attention:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", model.attention):
         raise ConfigError("model.attention", model.attention, "names no class", "Write package.module:Class.")
-    separate = not tokenizer.shared if tokenizer.model is None else tokenizer.target_model is not None
-    if separate and model.tied_embeddings == "all":
+    if model.tied_embeddings == "all" and not config.tokenizer.shares_vocabulary:
         raise ConfigError(
             "model.tied_embeddings",
             "all",
             "needs one shared vocabulary, the tokenizer has two",
             "Set model.tied_embeddings=output, or tokenizer.shared=true without tokenizer.target_model.",
         )
-    if tokenizer.target_model and not tokenizer.model:
-        raise ConfigError(
-            "tokenizer.target_model", tokenizer.target_model, "has no source model beside it", "Set tokenizer.model."
-        )
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
     if not data.train:
         raise ConfigError("data.train", data.train, "is empty", "Name a corpus, such as phrasebook.")
+    if not data.validation:
+        raise ConfigError("data.validation", data.validation, "is empty", "Name a corpus to score during training.")
+    if 0 < data.max_length_ratio < 1:
+        raise ConfigError(
+            "data.max_length_ratio",
+            data.max_length_ratio,
+            "would drop even pairs of equal length",
+            "Set it to 1 or more, or to 0 to keep all.",
+        )
     if data.batching == "packing" and data.pack_length < data.max_length:
         raise ConfigError(
             "data.pack_length",
@@ -435,6 +474,26 @@ def _check_combinations(config: Config) -> None:
             f"holds fewer than data.rows_multiple_of = {data.rows_multiple_of} rows of {longest} tokens",
             f"Raise it to {longest * data.rows_multiple_of}, or lower the length or data.rows_multiple_of.",
         )
+
+
+def _check_tokenizer(tokenizer: TokenizerConfig) -> None:
+    if tokenizer.target_model and not tokenizer.model:
+        raise ConfigError(
+            "tokenizer.target_model", tokenizer.target_model, "has no source model beside it", "Set tokenizer.model."
+        )
+    # The special pieces, and one for each byte.
+    taken = 4 + 256 * tokenizer.byte_fallback
+    if tokenizer.model is None and tokenizer.vocab_size <= taken:
+        raise ConfigError(
+            "tokenizer.vocab_size",
+            tokenizer.vocab_size,
+            f"leaves no piece for text: {taken} are taken by special pieces{' and bytes' * tokenizer.byte_fallback}",
+            f"Set it above {taken}.",
+        )
+
+
+def _check_training(config: Config) -> None:
+    data, optimizer, evaluation, checkpoint = config.data, config.optimizer, config.evaluation, config.checkpoint
     if data.rows_multiple_of % config.training.accumulate:
         raise ConfigError(
             "training.accumulate",
@@ -442,36 +501,46 @@ def _check_combinations(config: Config) -> None:
             f"does not divide data.rows_multiple_of = {data.rows_multiple_of}",
             "Choose a divisor or raise data.rows_multiple_of.",
         )
-    if config.optimizer.weight_decay and config.optimizer.name != "adamw":
+    if optimizer.weight_decay and optimizer.name != "adamw":
         raise ConfigError(
-            "optimizer.weight_decay", config.optimizer.weight_decay, "is for adamw only", "Set optimizer.name=adamw."
+            "optimizer.weight_decay", optimizer.weight_decay, "is for adamw only", "Set optimizer.name=adamw."
         )
-    if config.optimizer.schedule == "cosine" and config.optimizer.warmup_steps >= config.training.steps:
+    if optimizer.schedule == "cosine" and optimizer.warmup_steps >= config.training.steps:
         raise ConfigError(
             "optimizer.warmup_steps",
-            config.optimizer.warmup_steps,
+            optimizer.warmup_steps,
             f"the warm-up never ends within training.steps = {config.training.steps}",
             "Shorten it: cosine starts down after it.",
         )
-    if config.evaluation.metric == "bleu" and config.evaluation.bleu_sentences == 0 and config.evaluation.patience:
+    if evaluation.metric == "bleu" and evaluation.bleu_sentences == 0 and evaluation.patience:
         raise ConfigError(
             "evaluation.metric",
             "bleu",
             "cannot stop training while evaluation.bleu_sentences = 0",
             "Set evaluation.metric=loss, or translate some sentences.",
         )
+    if checkpoint.average > checkpoint.keep_last:
+        raise ConfigError(
+            "checkpoint.average",
+            checkpoint.average,
+            f"only checkpoint.keep_last = {checkpoint.keep_last} checkpoints are kept",
+            "Raise keep_last or average fewer.",
+        )
+
+
+def _check_mesh(config: Config) -> None:
+    model, mesh = config.model, config.mesh
     sizes = {"mesh.data": mesh.data, "mesh.fsdp": mesh.fsdp, "mesh.tensor": mesh.tensor}
     for name, size in sizes.items():
         if size < 1 and size != -1:
             raise ConfigError(name, size, "is no number of devices", "Give 1 or more, or -1 for what is left.")
     if list(sizes.values()).count(-1) > 1:
         raise ConfigError("mesh", tuple(sizes.values()), "has more than one -1", "Leave -1 on one axis only.")
-    if mesh.tensor > 1 and model.num_heads % mesh.tensor:
-        raise ConfigError(
-            "mesh.tensor", mesh.tensor, f"does not divide model.num_heads = {model.num_heads}", "Choose a divisor."
-        )
-    if mesh.tensor > 1 and model.d_ff % mesh.tensor:
-        raise ConfigError("mesh.tensor", mesh.tensor, f"does not divide model.d_ff = {model.d_ff}", "Choose a divisor.")
+    for field, split in {"num_heads": model.num_heads, "d_ff": model.d_ff}.items():
+        if mesh.tensor > 1 and split % mesh.tensor:
+            raise ConfigError(
+                "mesh.tensor", mesh.tensor, f"does not divide model.{field} = {split}", "Choose a divisor."
+            )
 
 
 # --- JSON ---
@@ -487,11 +556,15 @@ def from_json(text: str) -> Config:
 
     Raises:
       ConfigError: for a field this version does not know, or a value it does not allow.
+      ValueError: for what is not JSON.
     """
     return validate(_build(Config, json.loads(text), ""))
 
 
-def _build(config_class: type, values: dict[str, Any], prefix: str) -> Any:
+def _build(config_class: type, values: Any, prefix: str) -> Any:
+    if not isinstance(values, dict):
+        name = prefix.rstrip(".") or "json"
+        raise ConfigError(name, values, "is no section", "Write an object of fields, as `transformer config --json`.")
     known = {field.name: field for field in dataclasses.fields(config_class)}
     arguments = {}
     for name, value in values.items():

@@ -68,6 +68,19 @@ def test_workdir_is_required_and_must_hold_a_run(tmp_path):
     assert arguments.saved_config(str(tmp_path)) == config
 
 
+def test_a_damaged_config_is_told_with_its_file_and_the_way_out(tmp_path):
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(UsageError, match=r"config.json is damaged.*\n.*checkpoints"):
+        arguments.saved_config(str(tmp_path))
+
+
+def test_a_single_field_may_be_changed():
+    given = arguments.parse(verb(("decoding.", "data.data_dir")), ["--config.data.data_dir=x"])
+    assert arguments.effective_config(given, Config()).data.data_dir == "x"
+    with pytest.raises(ConfigError, match=r"It takes --config.decoding.\*, --config.data.data_dir\."):
+        arguments.parse(verb(("decoding.", "data.data_dir")), ["--config.data.train=x"])
+
+
 def test_help_has_description_flags_and_the_fields_that_can_be_set():
     text = arguments.help_text(verb(("decoding.",)))
     assert "Tries things." in text

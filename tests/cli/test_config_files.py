@@ -94,6 +94,19 @@ def test_a_misspelt_field_in_a_file_is_told(write, line, message):
     assert message in str(caught.value)
 
 
+def test_a_file_may_define_dataclasses(write):
+    text = (
+        "from __future__ import annotations\nimport dataclasses\n@dataclasses.dataclass\nclass Size:\n    width: int\n"
+    )
+    assert config_files.load(write(text + BODY.format("", "config.seed = Size(3).width"))).seed == 3
+
+
+def test_the_home_folder(write, monkeypatch):
+    path = Path(write(BODY.format("", "config.seed = 4")))
+    monkeypatch.setenv("HOME", str(path.parent))
+    assert config_files.load("~/mine.py").seed == 4
+
+
 def test_loading_twice_gives_two_configs(write):
     path = write(BODY.format("", "config.seed = 5"))
     first, second = config_files.load(path), config_files.load(path)

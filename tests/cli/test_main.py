@@ -62,9 +62,14 @@ def test_what_the_user_can_put_right_is_one_message(capsys, words, message):
     assert "Traceback" not in err
 
 
-def test_errors_of_ours_can_be_traced(capsys):
+@pytest.mark.parametrize("word", ["--traceback", "-traceback", "--traceback=true", "--traceback=1"])
+def test_errors_of_ours_can_be_traced(word):
     with pytest.raises(UsageError):
-        command.main(["config", "--traceback", "here"])
+        command.main(["config", word, "here"])
+
+
+def test_not_unless_asked_for(capsys):
+    assert run(capsys, "config", "--traceback=false", "here")[0] == 2
 
 
 def test_bugs_keep_their_traceback(monkeypatch):
@@ -110,6 +115,25 @@ def test_train_py_is_the_verb_train(tmp_path, capsys):
     assert done.stdout == run(capsys, "train", "--help")[1]
 
 
-def test_a_closed_pipe_is_no_error(tmp_path):
-    done = start("bash", "-c", f"set -o pipefail; {sys.executable} -m transformer config | head -1", folder=tmp_path)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "run\n", "")
+LONG = """
+from transformer.cli import main, verb
+main.VERBS = (verb.Verb("long", "", "", lambda values: None, lambda given: print("line\\n" * 1_000_000)),)
+main.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [("-m transformer config", "run\n"), ("-m transformer --help", "Train and"), ("long.py long", "line\n")],
+)
+def test_a_closed_pipe_is_no_error(tmp_path, words, line):
+    """However much is written: a little is flushed at the end only, much fills the pipe."""
+    (tmp_path / "long.py").write_text(LONG)
+    done = start("bash", "-c", f"set -o pipefail; {sys.executable} {words} | head -1", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(line)
+
+
+def test_a_pipe_that_is_closed_from_the_start_is_no_error(tmp_path):
+    done = start("bash", "-c", f"set -o pipefail; {sys.executable} -m transformer --help | true", folder=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -1,3 +1,5 @@
+import shlex
+
 import pytest
 
 from transformer.cli import overrides
@@ -74,8 +76,17 @@ def test_the_given_config_is_not_changed():
 
 
 def test_every_field_can_be_set_to_its_own_default():
-    words = [f"--config.{info.name}={overrides.shell_text(info.default).strip(chr(34))}" for info in fields()]
-    assert apply(*words) == Config()
+    words = [f"--config.{info.name}={overrides.shell_text(info.default)}" for info in fields()]
+    assert apply(*shlex.split(" ".join(words))) == Config()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("data.train", ("lines:a b.en:a b.de",)), ("data.train", ("tsv:a", "tsv:b")), ("data.cache_dir", "it's here")],
+)
+def test_a_shell_reads_what_is_shown(name, value):
+    [word] = shlex.split(f"--config.{name}={overrides.shell_text(value)}")
+    assert get(apply(word), name) == value
 
 
 @pytest.mark.parametrize(
@@ -93,7 +104,7 @@ def test_every_field_can_be_set_to_its_own_default():
         ("--config.model.d_k=x", "is not of type int | None. Write for example --config.model.d_k=64"),
         ("--config.optimizer.beta1=x", "is not of type float"),
         ("--config.data.deduplicate=maybe", "is not of type bool. Write for example --config.data.deduplicate=false"),
-        ("--config.data.train=('a', b", "is not of type tuple[str, ...]"),
+        ("--config.data.train=('a', b", "is not of type tuple[str, ...]. Write a tuple of strings, such as"),
     ],
 )
 def test_faults_name_field_value_and_remedy(word, message):
@@ -108,6 +119,9 @@ def test_faults_name_field_value_and_remedy(word, message):
         (["--config.seed"], "--config.seed has no value. Write for example --config.seed=0"),
         (["--config.seed", "--workdir=x"], "--config.seed has no value"),
         (["--noconfig.seed"], "--noconfig.seed is for switches"),
+        (["--config.tokenizer.model"], "Write for example --config.tokenizer.model=some/PATH"),
+        (["--config.model.d_k"], "Write for example --config.model.d_k=64"),
+        (["--noconfig.data.deduplicate=false"], "takes no value. Write it alone, or --config.data.deduplicate=false"),
     ],
 )
 def test_missing_values(words, message):

@@ -81,6 +81,27 @@ def test_faults_are_found_before_anything_is_written(trained, tmp_path, capsys, 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_paths_are_saved_whole(trained, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    config = Config()
+    config.data.train = ("2*lines:a.en,/d/b.en:a.de,~/b.de", "phrasebook", "tfds:set/de-en:train[:10%]")
+    config.data.validation, config.data.test = ("tsv:v.tsv",), ("lines:gs://bucket/a.en:a.de",)
+    config.data.data_dir, config.data.cache_dir = "sets", "~/cache"
+    config.tokenizer.model = "spm.model"
+    save(tmp_path / "w", config)
+    main(["train", "--workdir=w"])
+    saved = trained[0][0]
+    assert saved.data.train == (
+        f"2*lines:{tmp_path}/a.en,/d/b.en:{tmp_path}/a.de,/home/me/b.de",
+        *config.data.train[1:],
+    )
+    assert saved.data.validation == (f"tsv:{tmp_path}/v.tsv",)
+    assert saved.data.test == (f"lines:gs://bucket/a.en:{tmp_path}/a.de",)
+    assert (saved.data.data_dir, saved.data.cache_dir) == (f"{tmp_path}/sets", "/home/me/cache")
+    assert (saved.tokenizer.model, saved.tokenizer.target_model) == (f"{tmp_path}/spm.model", None)
+
+
 def test_code_named_by_a_saved_config_needs_leave(trained, tmp_path, capsys):
     config = Config()
     config.model.attention = OUTSIDE

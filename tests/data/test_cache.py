@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import time
 
 import pytest
 
@@ -22,20 +23,37 @@ def test_default_folder_is_in_the_home(tmp_path, monkeypatch):
 
 
 def test_file_hash_is_remembered_and_follows_the_content(tmp_path, monkeypatch):
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", 0.01)
     opened = Cache.open(str(tmp_path / "cache"))
     path = tmp_path / "text"
-    path.write_text("one")
-    os.utime(path, (1000, 1000))
-    first = opened.file_hash(path)
-    digests = []
-    monkeypatch.setattr(cache.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
-    assert opened.file_hash(path) == first
-    monkeypatch.undo()
-    for content, moment in [("two", 2000), ("longer", 2000), ("one", 3000)]:
+
+    def digest(content: str, write_time: int) -> str:
         path.write_text(content)
-        os.utime(path, (moment, moment))
-        digests.append(opened.file_hash(path))
-    assert len({first, *digests}) == 3 and digests[-1] == first
+        os.utime(path, (write_time, write_time))
+        time.sleep(0.02)
+        return opened.file_hash(path)
+
+    first = digest("one", 1000)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.hashlib, "file_digest", lambda *_: pytest.fail("hashed again"))
+        assert opened.file_hash(path) == first
+    # The second is as long and as old as the first.
+    others = [digest(*written) for written in [("two", 1000), ("longer", 1000), ("one", 3000)]]
+    assert len({first, *others}) == 3 and others[-1] == first
+
+
+def test_hash_of_another_file_put_in_its_place(tmp_path, monkeypatch):
+    """As `rsync -t` does."""
+    monkeypatch.setattr(cache, "_SETTLED_SECONDS", 0.01)
+    opened = Cache.open(str(tmp_path / "cache"))
+    digests = set()
+    for content in ("one", "two"):
+        (tmp_path / content).write_text(content)
+        os.utime(tmp_path / content, (1000, 1000))
+        (tmp_path / content).rename(tmp_path / "text")
+        time.sleep(0.02)
+        digests.add(opened.file_hash(tmp_path / "text"))
+    assert len(digests) == 2
 
 
 def test_hash_of_a_file_just_written_is_not_trusted_later(tmp_path):

@@ -23,8 +23,9 @@ DATA = DataConfig(data_dir="/prepared")
         ("tsv:2*a.tsv", 1, TsvFiles((Path("2*a.tsv"),))),
         ("tfds:wmt14_translate/de-en", 1, TfdsSet("wmt14_translate/de-en", "train", "en", "de", "/prepared")),
         ("3*tfds:opus/medical:train[:10%]", 3, TfdsSet("opus/medical", "train[:10%]", "en", "de", "/prepared")),
-        ("phrasebook", 1, Phrasebook("train", "en")),
-        ("1e-1*phrasebook:test", 0.1, Phrasebook("test", "en")),
+        ("phrasebook", 1, Phrasebook("train", None, "en")),
+        ("1e-1*phrasebook:test", 0.1, Phrasebook("test", None, "en")),
+        ("2*phrasebook:train:1000000", 2, Phrasebook("train", 1_000_000, "en")),
     ],
 )
 def test_strings_are_understood(text, weight, source):
@@ -54,6 +55,11 @@ def test_strings_are_understood(text, weight, source):
         ("tfds:", ["names no data set", "tfds:NAME/CONFIG"]),
         ("tfds:a/b/c", ["names no data set"]),
         ("phrasebook:trian", ["no split 'trian'", "train, validation, test"]),
+        ("phrasebook:1000", ["no split '1000'"]),
+        ("phrasebook:train:", ["has the count ''"]),
+        ("phrasebook:train:0", ["has the count '0'", "phrasebook:train:1000000"]),
+        ("phrasebook:train:-5", ["has the count '-5'"]),
+        ("phrasebook:train:1e6", ["has the count '1e6'"]),
     ],
 )
 def test_strings_that_name_nothing(text, parts):

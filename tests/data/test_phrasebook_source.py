@@ -1,5 +1,7 @@
 """The phrasebook as a corpus."""
 
+import itertools
+
 import pytest
 
 from transformer.config import DataConfig
@@ -13,6 +15,28 @@ def test_both_directions(split):
     back = corpora.parse(f"phrasebook:{split}", DataConfig(source_language="de", target_language="en")).pairs()
     assert forth == [(pair.source, pair.target) for pair in phrasebook.pairs(split)]
     assert list(back) == [(target, source) for source, target in forth]
+
+
+def test_count_of_pairs():
+    assert list(corpora.parse("phrasebook:test:7", DataConfig()).pairs()) == [
+        (pair.source, pair.target) for pair in phrasebook.pairs("test", 7)
+    ]
+    more = corpora.parse("phrasebook:train:1000000", DataConfig()).pairs()
+    assert len(set(itertools.islice(more, 130_000))) == 130_000
+
+
+def test_more_pairs_than_there_are(monkeypatch):
+    monkeypatch.setattr(phrasebook.corpus, "FRAMES", (min(phrasebook.corpus.FRAMES, key=lambda frame: frame.size),))
+    with pytest.raises(DataError, match="count = 1000000: the test split has no more than [0-9]+ pairs. Ask for"):
+        list(corpora.parse("phrasebook:test:1000000", DataConfig()).pairs())
+
+
+def test_identity_follows_the_count():
+    def identity(name: str) -> str:
+        return corpora.parse(name, DataConfig()).source.identity
+
+    assert identity("phrasebook:train:1000") != identity("phrasebook:train:1001") != identity("phrasebook")
+    assert identity("phrasebook:train:120000") == identity("phrasebook")
 
 
 def test_identity_tells_splits_and_directions_apart():

@@ -19,6 +19,7 @@ from transformer.data import shards
 from transformer.data.cache import Cache
 from transformer.data.errors import DataError
 from transformer.data.prepare import prepare
+from transformer.data.tokenizer_training import train
 
 TRAIN, VALIDATION = make_pairs(300), make_pairs(20, seed=1)
 SHARD = 40
@@ -318,13 +319,31 @@ def test_no_validation(config):
 
 
 @pytest.mark.parametrize("field", ["train", "validation"])
-def test_nothing_left(config, tmp_path, field):
-    corpus = write_sides(tmp_path, "long", [("old " * 200, "alt " * 200), ("", "x")])
+@pytest.mark.parametrize(
+    ("pairs", "dropped", "remedy"),
+    [
+        ([("old " * 200, "alt " * 200)] * 2 + [("", "x")], "1 empty, 2 too long", "Raise data.max_length (now 128)"),
+        # Text, but not a token of it: no array of tokens may be empty.
+        ([("old house", "\u200b")] * 3, "3 empty", "Check that both sides were written"),
+    ],
+)
+def test_nothing_left(config, tmp_path, field, pairs, dropped, remedy):
+    trained = train(lambda: iter(TRAIN), len(TRAIN), config.tokenizer)
+    (tmp_path / "given.model").write_bytes(trained.source.model_bytes)
+    config.tokenizer.model = str(tmp_path / "given.model")
+    corpus = write_sides(tmp_path, "bad", pairs)
     setattr(config.data, field, (corpus,))
-    config.tokenizer.vocab_size = 18 if field == "train" else 80
     message = refusal(config)
-    assert f"nothing is left of corpus '{corpus}': kept 0 of 2 pairs; dropped: 1 empty, 1 too long" in message
-    assert "data.max_length (now 128)" in message
+    assert f"nothing is left of corpus '{corpus}': kept 0 of 3 pairs; dropped: {dropped}. {remedy}" in message
+
+
+def test_nothing_left_of_uneven_or_repeated_pairs(config, tmp_path):
+    config.data.max_length_ratio = 2.0
+    config.data.train = (config.data.train[0], write_sides(tmp_path, "uneven", [("old old old", "alt")]))
+    assert "Raise data.max_length_ratio (now 2.0)" in refusal(config)
+    config.data.deduplicate = True
+    config.data.train = (config.data.train[0], config.data.train[0])
+    assert "set data.deduplicate to False" in refusal(config)
 
 
 def test_cache_that_cannot_be_written(config, tmp_path):

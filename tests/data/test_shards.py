@@ -66,6 +66,16 @@ def test_shards_and_threads_do_not_show(tokenizers, tmp_path, monkeypatch, size,
         np.testing.assert_array_equal(mapped.offsets, expected.offsets)
 
 
+def test_shards_of_another_size_are_not_continued(tokenizers, tmp_path, monkeypatch):
+    whole = tokenise(PAIRS, tokenizers, DataConfig())
+    for size in (50, 64):
+        monkeypatch.setattr(shards, "SHARD_PAIRS", size)
+        # The first leaves its shards behind.
+        report, store = joined(PAIRS, tokenizers, tmp_path)
+        assert report == whole.report
+        np.testing.assert_array_equal(store.target.tokens, whole.store.target.tokens)
+
+
 def test_duplicates_are_dropped_within_and_across_shards(tokenizers, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_PAIRS", 64)
     seen = SeenPairs()

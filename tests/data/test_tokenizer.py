@@ -56,6 +56,13 @@ def test_unknown_characters(tokenizer):
     assert UNK not in trained(byte_fallback=True, vocab_size=400).source.encode(["日本"])[0]
 
 
+def test_line_ends_cannot_be_produced():
+    tokenizer = trained(byte_fallback=True, vocab_size=400).source
+    line_ends = [tokenizer._processor.piece_to_id(f"<0x0{digit}>") for digit in "AD"]
+    house = tokenizer.encode(["house"])[0]
+    assert tokenizer.decode([[*house, *line_ends, *house]])[0].split(" ") == ["house", "", "house"]
+
+
 def test_pieces(tokenizer):
     pieces = tokenizer.pieces(np.array(tokenizer.encode(["old house"])[0]))
     assert "".join(pieces) == "\u2581old\u2581house"

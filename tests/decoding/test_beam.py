@@ -322,3 +322,20 @@ def test_split_over_a_mesh_the_search_finds_the_same_and_stays_split():
         assert all(jax.typeof(leaf).sharding.spec[0] == batch for leaf in jax.tree.leaves(split))
     for found, expected in zip(as_lists(split), as_lists(whole), strict=True):
         assert_same(found, expected)
+
+
+def test_one_sentence_and_one_hypothesis_on_a_mesh():
+    """The shape of a single line given to `translate`: every batch axis is 1 and yet split."""
+    mesh = jax.make_mesh((1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1])
+    table_VV = jax.random.normal(jax.random.key(0), (64, 64))
+
+    def step(tokens_BK, position, slots_BKT, cache):
+        return table_VV.at[tokens_BK].get(out_sharding=jax.typeof(tokens_BK).sharding.spec), cache
+
+    arguments = dict(max_length=6, beam_size=4, num_hypotheses=1, length_penalty=0.6, bos=1, eos=2, pad=0)
+    alone = beam_search(lambda *given: (table_VV[given[0]], given[3]), (), max_lengths_B=jnp.array([6]), **arguments)
+    with jax.set_mesh(mesh):
+        limits_B = jax.device_put(jnp.array([6]), jax.P(("data", "fsdp")))
+        found = jax.jit(lambda limits_B: beam_search(step, (), max_lengths_B=limits_B, **arguments))(limits_B)
+    assert found.tokens_BKT.shape == (1, 1, 6)
+    assert (found.tokens_BKT == alone.tokens_BKT).all()

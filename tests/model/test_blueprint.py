@@ -97,8 +97,9 @@ def fresh():
         patch.setattr(jax, "jit", quick_jit)
         one = make_mesh(MeshConfig(), jax.devices()[:1])
         eight = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-        return [named(jax.device_get(blueprint.init(seed, config, mesh))) for seed, mesh in
-                ((0, one), (0, eight), (1, one))]
+        return [
+            named(jax.device_get(blueprint.init(seed, config, mesh))) for seed, mesh in ((0, one), (0, eight), (1, one))
+        ]
 
 
 def test_initial_parameters_are_the_same_on_every_mesh(fresh):

@@ -22,7 +22,7 @@ SOURCE_SIZES = (4, 6, 1, 3)
 
 @dataclasses.dataclass(frozen=True)
 class Course:
-    """A search's course as the model sees it: what each slot appended when, and whose past each hypothesis took over."""
+    """A search as the model sees it: what each slot appended when, and whose past each hypothesis took over."""
 
     tokens_TBK: np.ndarray
     slots_TBKT: np.ndarray

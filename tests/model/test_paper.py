@@ -1,4 +1,4 @@
-"""Our model is the paper's: logits, loss, every gradient and greedy decoding of an implementation that only knows the paper."""
+"""Our model is the paper's: logits, loss, gradients and greedy decoding of a reference that knows only the paper."""
 
 import dataclasses
 
@@ -41,9 +41,7 @@ class Both:
 def both(request):
     pre_norm = request.param == "pre"
     rng = np.random.default_rng(0)
-    float32 = paper_reference.init(
-        rng, vocabulary=VOCABULARY, layers=2, pre_norm=pre_norm, dtype=np.float32, **SIZES
-    )
+    float32 = paper_reference.init(rng, vocabulary=VOCABULARY, layers=2, pre_norm=pre_norm, dtype=np.float32, **SIZES)
     blueprint = blueprint_of(tiny(norm=request.param, d_k=SIZES["d_k"], d_v=SIZES["d_v"]))
     ours = from_reference(float32)
     assert jax.tree.map(jnp.shape, ours) == jax.tree.map(lambda leaf: leaf.shape, blueprint.shapes())

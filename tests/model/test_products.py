@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
+from tiny_model import batch_of, blueprint_of, equations, examples_of, quick_jit, random_params, relative, tiny
 
 import transformer.model
 from transformer import sharding
@@ -95,8 +95,9 @@ def assert_near_float32(found, in_float32):
     assert 1e-6 < abs(value - expected) / expected < 1e-2
     assert 1e-4 < relative(hidden_BTD, expected_hidden_BTD) < 2e-2
     assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(gradients))
-    ours, theirs = (np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in
-                    (gradients, expected_gradients))
+    ours, theirs = (
+        np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)]) for tree in (gradients, expected_gradients)
+    )
     assert 1e-4 < relative(ours, theirs) < 5e-2
 
 
@@ -115,21 +116,12 @@ def test_elsewhere_activations_are_bfloat16_too(in_float32, monkeypatch):
     assert_near_float32(found, in_float32)
 
 
-def equations(jaxpr):
-    """All equations, those of inner programs too."""
-    for equation in jaxpr.eqns:
-        yield equation
-        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from equations(inner)
-
-
 @pytest.mark.parametrize("platform", ["cpu", "tpu"])
 def test_which_products_of_a_training_step_are_of_bfloat16(platform, monkeypatch):
     monkeypatch.setattr(sharding, "platform", lambda: platform)
     function, params = loss_and_gradients("bfloat16")
-    products = [e for e in equations(jax.make_jaxpr(function)(params).jaxpr) if e.primitive.name == "dot_general"]
+    program = jax.make_jaxpr(function)(params)
+    products = [equation for equation in equations(program.jaxpr) if equation.primitive.name == "dot_general"]
     inputs = collections.Counter(tuple(str(v.aval.dtype) for v in equation.invars) for equation in products)
     # A stack is one scanned body. With weights: 4 + 2 in the encoder, 4 + 4 + 2 in the decoder, 1 in the loss; without:
     # 2 an attention. Backward there are twice as many.

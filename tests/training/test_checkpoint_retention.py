@@ -12,7 +12,7 @@ SCORES = {200: 20.0, 300: 35.0, 500: 30.0}
 
 
 def kept(metric="bleu", scores=SCORES, **settings):
-    nothing_else = {"keep_every": 0, "keep_best": 0, "average": 0}
+    nothing_else = {"every": 100, "keep_every": 0, "keep_best": 0, "average": 0}
     return retention.kept(STEPS, scores, CheckpointConfig(**{**nothing_else, **settings}), metric)
 
 
@@ -24,6 +24,15 @@ def test_newest():
 def test_as_many_as_are_averaged():
     assert kept(keep_last=1, average=3) == {400, 500, 600}
     assert kept(keep_last=2, average=1) == {500, 600}
+
+
+def test_what_a_signal_saved_in_between_is_not_averaged():
+    steps = [100, 200, 250, 300]
+    assert retention.to_average(steps, 100, 3) == [100, 200, 300]
+    assert retention.to_average(steps, 100, 9) == [100, 200, 300]
+    assert retention.to_average([100, 200, 250], 100, 2) == [200, 250]
+    settings = CheckpointConfig(every=100, keep_last=1, keep_best=0, average=2)
+    assert retention.kept([100, 200, 250], {}, settings, "bleu") == {100, 200, 250}
 
 
 def test_multiples():

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import quick_jit, relative
+from tiny_model import equations, quick_jit, relative
 
 from transformer.training.loss import LossSums, smoothed_cross_entropy
 
@@ -105,18 +105,8 @@ def test_bfloat16_is_near():
         assert 1e-5 < relative(gradient, wanted) < 5e-2
 
 
-def results(jaxpr):
-    """The shapes of everything computed, inside inner programs too."""
-    for equation in jaxpr.eqns:
-        yield from (variable.aval.shape for variable in equation.outvars)
-        for value in jax.tree.leaves(tuple(equation.params.values()), is_leaf=lambda leaf: hasattr(leaf, "eqns")):
-            inner = getattr(value, "jaxpr", value)
-            if hasattr(inner, "eqns"):
-                yield from results(inner)
-
-
 @pytest.mark.parametrize(("chunk_mb", "positions"), [(1, 2), (2, 4), (64, 8)])
 def test_no_more_logits_at_once_than_asked_for(chunk_mb, positions):
     program = jax.make_jaxpr(with_gradients(lambda h, t: ours(h, t, chunk_mb=chunk_mb)))(HIDDEN, TABLE)
-    sizes = [np.prod(shape) for shape in results(program.jaxpr) if VOCABULARY in shape]
-    assert max(sizes) == ROWS * positions * VOCABULARY
+    shapes = [variable.aval.shape for equation in equations(program.jaxpr) for variable in equation.outvars]
+    assert max(np.prod(shape) for shape in shapes if VOCABULARY in shape) == ROWS * positions * VOCABULARY

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_model import blueprint_of, named, relative, tiny
+from tiny_model import blueprint_of, named, quick_jit, relative, tiny
 
 from transformer.config import OptimizerConfig
 from transformer.training.optimizer import make_optimizer, make_schedule
@@ -63,12 +63,16 @@ PARAMS = jax.tree.map(lambda leaf: 1 + leaf, gradients_of(1)[0])
 
 def optimized(config: OptimizerConfig, gradients: list[dict]) -> dict:
     optimizer = make_optimizer(config, make_schedule(config, 512, 1000))
-    params = jax.tree.map(jnp.asarray, PARAMS)
-    state = optimizer.init(params)
-    for gradient in gradients:
-        updates, state = optimizer.update(gradient, state, params)
-        params = optax.apply_updates(params, updates)
-    return params
+
+    @quick_jit
+    def after_all(params):
+        state = optimizer.init(params)
+        for gradient in gradients:
+            updates, state = optimizer.update(gradient, state, params)
+            params = optax.apply_updates(params, updates)
+        return params
+
+    return after_all(PARAMS)
 
 
 def by_hand(config: OptimizerConfig, gradients: list[dict], decayed: tuple[str, ...] = ()) -> dict[str, np.ndarray]:
@@ -116,7 +120,7 @@ def test_clipping_keeps_the_direction_of_all_gradients_together():
     config = OptimizerConfig(clip_norm=1e-3)
     (gradient,) = gradients_of(1)
     chain = make_optimizer(config, lambda count: 1.0)
-    _, state = chain.update(gradient, chain.init(PARAMS), PARAMS)
+    _, state = quick_jit(chain.update)(gradient, chain.init(PARAMS), PARAMS)
     moments = named(optax.tree.get(state, "mu"))
     norm = np.sqrt(sum((leaf**2).sum() for leaf in named(gradient).values()))
     for name, leaf in named(gradient).items():
@@ -130,7 +134,7 @@ def test_only_matrices_decay():
     config = OptimizerConfig(name="adamw", weight_decay=0.1)
     optimizer = make_optimizer(config, lambda count: 1.0)
     zeros = jax.tree.map(np.zeros_like, params)
-    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    updates = quick_jit(lambda params: optimizer.update(zeros, optimizer.init(params), params)[0])(params)
     decayed = {name for name, update in named(updates).items() if np.any(update)}
     for name in decayed:
         np.testing.assert_allclose(named(updates)[name], -0.1, rtol=1e-6)

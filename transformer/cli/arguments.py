@@ -44,7 +44,7 @@ def _define(verb: Verb) -> flags.FlagValues:
 
 
 def _names(prefixes: tuple[str, ...]) -> str:
-    return ", ".join(f"--config.{prefix}*" for prefix in prefixes)
+    return ", ".join(f"--config.{prefix}{'*' * prefix.endswith('.')}" for prefix in prefixes)
 
 
 # --- help ---
@@ -77,6 +77,11 @@ def define_workdir(values: flags.FlagValues, meaning: str) -> None:
     flags.DEFINE_string("workdir", None, meaning, flag_values=values)
 
 
+def define_allow_code(values: flags.FlagValues) -> None:
+    text = "A module outside this package that the saved config names (package.module) and that may be imported."
+    flags.DEFINE_multi_string("allow_code", [], text, flag_values=values)
+
+
 def require_workdir(arguments: Arguments) -> str:
     """The value of --workdir.
 
@@ -96,12 +101,20 @@ def saved_config(workdir: str) -> Config:
     """The config of the run in `workdir`.
 
     Raises:
-      UsageError: there is none.
-      ConfigError: it has fields or values that this version does not know.
+      UsageError: there is none, or it is damaged, or of another version.
     """
     if not has_saved_config(workdir):
         raise UsageError(f"--workdir={workdir}: there is no config.json in it, so no run was started there.")
-    return config_module.from_json(Workdir(Path(workdir)).config.read_text())
+    places = Workdir(Path(workdir))
+    try:
+        return config_module.from_json(places.config.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{places.config} cannot be read ({error.strerror}). Give yourself the right to.") from error
+    except ValueError as error:
+        raise UsageError(
+            f"{places.config} is damaged, or of another version: {error}\nCorrect it, or put a sound one in its place: "
+            f"every folder in {places.checkpoints} holds a config.json; or name the run's config with --config."
+        ) from error
 
 
 def effective_config(arguments: Arguments, base: Config) -> Config:

@@ -14,13 +14,19 @@ _DESCRIPTION = """
     translate and evaluate then use by default. The checkpoints themselves stay.
 
     Example:
-      transformer average --workdir=runs/mine --last=5 && transformer evaluate --workdir=runs/mine
+      transformer average --workdir=runs/mine --last=3 && transformer evaluate --workdir=runs/mine
 """
 
 
 def _define_flags(values: flags.FlagValues) -> None:
     arguments.define_workdir(values, "The folder of a trained run.")
-    flags.DEFINE_integer("last", 5, "How many checkpoints.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer(
+        "last",
+        3,
+        "How many checkpoints; config.checkpoint.keep_last of them are there.",
+        lower_bound=1,
+        flag_values=values,
+    )
     process.define_flags(values)
 
 

@@ -5,6 +5,7 @@ import dataclasses
 import difflib
 import importlib.util
 import inspect
+import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -53,21 +54,28 @@ def load(reference: str) -> Config:
 
 def find(name: str) -> Path:
     """The file meant: a path as it stands, else one of the project's own (`phrasebook`, `configs/phrasebook.py`)."""
-    path = Path(name)
+    path = Path(name).expanduser()
     if path.suffix == ".py" and path.is_file():
         return path
     own = folder() / f"{path.stem}.py"
     if path in (Path(path.stem), Path(own.name), Path("configs", own.name)) and own.is_file():
         return own
+    if path.exists():
+        kind = "a folder" if path.is_dir() else "no Python file: its name must end in .py"
+        raise ConfigFileError(f"--config={name} is {kind}. Name a file that defines get_config().")
     known = summaries()
     close = difflib.get_close_matches(path.stem, known, n=1)
-    meant = f" Did you mean {close[0]}?" if close else ""
+    with_suffix = path.with_name(f"{path.name}.py") if path.name else path
+    meant = (
+        f" Did you mean {with_suffix if with_suffix.is_file() else close[0]}?" if close or with_suffix.is_file() else ""
+    )
     raise ConfigFileError(f"--config={name}: no such file or config.{meant} Own configs: {', '.join(known)}.")
 
 
 def _get_config(path: Path) -> Callable[..., Any]:
     spec = importlib.util.spec_from_file_location(f"config_file_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses defined in it look it up there
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # whatever a user's file raises is told with its place

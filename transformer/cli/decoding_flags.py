@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from transformer.cli import arguments, code, overrides, process
+from transformer.cli import arguments, overrides, process
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments
+from transformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
     from transformer.evaluation.translator import Translator
@@ -23,7 +24,7 @@ def define_flags(values: flags.FlagValues) -> None:
         "auto (the average when there is one, else the best, else the last), best, last, average, or a step.",
         flag_values=values,
     )
-    code.define_flags(values)
+    arguments.define_allow_code(values)
     process.define_flags(values)
 
 
@@ -33,19 +34,18 @@ def open_translator(given: Arguments) -> "Translator":
     Raises:
       UsageError, WorkdirError, CheckpointError, ConfigError: when it cannot be opened.
     """
-    names = [name for name in arguments.require_workdir(given).split(",") if name]
-    for name in names:
-        if not Path(name).is_dir():
-            raise UsageError(f"--workdir={name}: there is no such folder.")
+    workdirs = [Workdir(Path(name)) for name in arguments.require_workdir(given).split(",") if name]
+    for workdir in workdirs:
+        if not workdir.root.is_dir():
+            raise UsageError(f"--workdir={workdir.root}: there is no such folder.")
     process.start(given)
     from transformer.config import Config, validate
     from transformer.training.saved_run import open_translator
-    from transformer.training.workdir import Workdir
 
     # A mesh that was right for training seldom is for translating: only what is typed here counts.
     mesh = overrides.apply(Config(), [override for override in given.overrides if override.name.startswith("mesh.")])
     return open_translator(
-        [Workdir(Path(name)) for name in names],
+        workdirs,
         given.flags.checkpoint,
         mesh=validate(mesh).mesh,
         allow_code=given.flags.allow_code,

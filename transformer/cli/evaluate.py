@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,11 +20,13 @@ _DESCRIPTION = """
 
     Translates a test set and scores it: cased detokenised sacreBLEU and chrF with their signatures and 95% intervals,
     the Multi30k convention (lower-cased, tokenised) and the paper's (tokenised, compounds split), each labelled.
-    Scores go to stdout.
+    Scores go to stdout. Of several test sets each is scored on its own; --output has their translations one after the
+    other.
 
     Examples:
       transformer evaluate --workdir=runs/mine                                    (the test sets of its config)
       transformer evaluate --workdir=runs/mine --test=lines:test.en:test.de --output=test.out
+      transformer evaluate --workdir=runs/wmt --config.data.data_dir=FOLDER       (TFDS sets that moved)
       transformer evaluate --workdir=runs/wmt --sacrebleu=wmt14/full              (fetched by sacreBLEU)
 """
 
@@ -33,17 +36,20 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "test",
         [],
-        "A corpus, as config.data.test takes it: lines:SRC:REF, tsv:FILE, tfds:NAME:SPLIT.",
+        "A corpus, as config.data.test takes it: lines:SRC:REF, tsv:FILE, tfds:NAME:SPLIT. May be repeated.",
         flag_values=values,
     )
     flags.DEFINE_string("sacrebleu", None, "A test set of sacreBLEU's by name, such as wmt14/full.", flag_values=values)
-    flags.DEFINE_string("output", None, "Write the translations to this file, a line each.", flag_values=values)
-    flags.DEFINE_string("json", None, "Write the scores to this file as JSON.", flag_values=values)
+    text = "Write the translations to this file, a line each; those of several test sets one after the other."
+    flags.DEFINE_string("output", None, text, flag_values=values)
+    flags.DEFINE_string("json_output", None, "Write the scores to this file as JSON.", flag_values=values)
 
 
 def _run(given: Arguments) -> None:
     if given.flags.sacrebleu and given.flags.test:
         raise UsageError("--sacrebleu and --test name two different test sets: give one of them.")
+    output = _checked(given, "output")
+    json_output = _checked(given, "json_output")
     translator = decoding_flags.open_translator(given)
     from transformer.evaluation.corpus import evaluate
     from transformer.evaluation.phenomena import accuracy_table
@@ -58,10 +64,24 @@ def _run(given: Arguments) -> None:
             print(table)
         outputs += evaluation.outputs
         records[name] = [dataclasses.asdict(score) for score in evaluation.scores]
-    if given.flags.output:
-        Path(given.flags.output).write_text("".join(f"{line}\n" for line in outputs))
-    if given.flags.json:
-        Path(given.flags.json).write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n")
+    if output:
+        output.write_text("".join(f"{line}\n" for line in outputs), encoding="utf-8")
+    if json_output:
+        json_output.write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _checked(given: Arguments, flag: str) -> Path | None:
+    """The file a flag names, which can be written: better told now than after the translation."""
+    if not given.flags[flag].value:
+        return None
+    path = Path(given.flags[flag].value).expanduser()
+    if path.is_dir():
+        raise UsageError(f"--{flag}={path} is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--{flag}={path}: there is no folder {path.parent}. Make it first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--{flag}={path}: no permission to write there. Choose another file.")
+    return path
 
 
 def _test_sets(given: Arguments, translator: "Translator") -> list[tuple[str, list[str], list[str]]]:
@@ -91,5 +111,5 @@ EVALUATE = Verb(
     description=_DESCRIPTION,
     define_flags=_define_flags,
     run=_run,
-    overridable=decoding_flags.OVERRIDABLE,
+    overridable=(*decoding_flags.OVERRIDABLE, "data.data_dir"),
 )

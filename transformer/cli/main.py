@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import sys
 
 from transformer.cli import arguments, average, config, evaluate, train, translate
@@ -11,6 +12,8 @@ from transformer.cli.verb import Verb
 VERBS: tuple[Verb, ...] = (train.TRAIN, translate.TRANSLATE, evaluate.EVALUATE, average.AVERAGE, config.CONFIG)
 
 _HELP_FLAGS = ("--help", "-h", "--helpfull")
+# Read before the flags are: reading them may be what fails. The values are those absl takes for true.
+_TRACEBACK = re.compile("--?traceback(=(true|t|1))?", re.IGNORECASE)
 _EXAMPLE = "transformer train --config=phrasebook --workdir=runs/phrasebook"
 
 
@@ -25,12 +28,13 @@ def main(words: list[str] | None = None) -> None:
     words = sys.argv[1:] if words is None else words
     try:
         _run(words, own_process)
+        sys.stdout.flush()  # here, where a closed pipe is understood
     except KeyboardInterrupt:
         sys.exit(130)
     except BrokenPipeError:  # `transformer config | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
-        if "--traceback" in words or not _is_ours(error):
+        if any(map(_TRACEBACK.fullmatch, words)) or not _is_ours(error):
             raise
         print(error, file=sys.stderr)
         sys.exit(2)

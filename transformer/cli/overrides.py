@@ -6,6 +6,7 @@ checked here first, because its own messages suggest nothing.
 
 import dataclasses
 import re
+import shlex
 import types
 import typing
 from collections.abc import Iterable
@@ -15,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from transformer.cli.usage import UsageError
-from transformer.config import Config, ConfigError, FieldInfo, fields, unknown_field
+from transformer.config import Config, ConfigError, FieldInfo, example, fields, unknown_field
 
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 
@@ -50,14 +51,16 @@ def split(words: list[str]) -> tuple[list[str], tuple[Override, ...]]:
 
 def _override(no: str | None, name: str, text: str | None, following: Iterable[str]) -> Override:
     info = _find(name, text)
-    if no and (info.type is not bool or text is not None):
-        raise UsageError(f"--noconfig.{name} is for switches, and this is none. Write {_example(info)}.")
+    if no and info.type is not bool:
+        raise UsageError(f"--noconfig.{name} is for switches, and this is none. Write for example {_flag(info)}.")
+    if no and text is not None:
+        raise UsageError(f"--noconfig.{name} takes no value. Write it alone, or --config.{name}={text}.")
     if text is None and info.type is bool:
         text = "false" if no else "true"
     if text is None:
         text = next(iter(following), None)
     if text is None or text.startswith("--"):
-        raise UsageError(f"--config.{name} has no value. Write for example {_example(info)}.")
+        raise UsageError(f"--config.{name} has no value. Write for example {_flag(info)}.")
     return Override(name, text)
 
 
@@ -87,8 +90,7 @@ def _set(config: Config, info: FieldInfo, texts: list[str]) -> Config:
     try:
         values(words)
     except flags.IllegalFlagValueError:
-        remedy = f"Write for example {_example(info)}."
-        raise ConfigError(info.name, texts[-1], f"is not of type {info.type_name}", remedy) from None
+        raise ConfigError(info.name, texts[-1], f"is not of type {info.type_name}", _remedy(info)) from None
     return holder.value
 
 
@@ -123,15 +125,20 @@ def _is_tuple(info: FieldInfo) -> bool:
     return typing.get_origin(info.type) is tuple
 
 
-def _example(info: FieldInfo) -> str:
-    value = "64" if info.default is None else info.default
-    return f"--config.{info.name}={shell_text(value)}"
+def _flag(info: FieldInfo) -> str:
+    return f"--config.{info.name}={shell_text(example(info))}"
+
+
+def _remedy(info: FieldInfo) -> str:
+    if _is_tuple(info):
+        return f"Write a tuple of strings, such as --config.{info.name}=\"('lines:a.en:a.de',)\"."
+    return f"Write for example {_flag(info)}."
 
 
 def shell_text(value: Any) -> str:
-    """A field's value as it is typed after `--config.FIELD=`."""
+    """A field's value as it is typed in a shell after `--config.FIELD=`."""
     if isinstance(value, bool) or value is None:
         return str(value).lower()
-    if isinstance(value, tuple):
-        return value[0] if len(value) == 1 else f'"{value}"'
-    return str(value)
+    if isinstance(value, tuple) and len(value) == 1:
+        value = value[0]
+    return shlex.quote(str(value))

@@ -3,7 +3,7 @@
 from absl import flags, logging
 
 from transformer import config as config_module
-from transformer.cli import arguments, code, config_files, process
+from transformer.cli import absolute_paths, arguments, config_files, process
 from transformer.cli.listing import overview
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import EVERY_FIELD, Arguments, Verb
@@ -27,13 +27,13 @@ _DESCRIPTION = """
 def _define_flags(values: flags.FlagValues) -> None:
     arguments.define_config(values)
     arguments.define_workdir(values, "The folder of the run. One that holds checkpoints is resumed.")
-    code.define_flags(values)
+    arguments.define_allow_code(values)
     process.define_flags(values)
 
 
 def _run(given: Arguments) -> None:
     workdir = arguments.require_workdir(given)
-    config = arguments.effective_config(given, _base_config(given, workdir))
+    config = absolute_paths.absolute(arguments.effective_config(given, _base_config(given, workdir)))
     process.start(given)
     logging.info("%s", overview(config))
     from transformer.training import loop  # here, so that a wrong flag is told without waiting for JAX

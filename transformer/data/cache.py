@@ -24,7 +24,7 @@ from typing import Any
 from transformer.config import ConfigError
 
 _DEFAULT = "~/.cache/transformer/data"
-# A file changed again within the resolution of its clock would keep size and time: hashes of such are not remembered.
+# A file changed again within the resolution of its clock would keep its times: hashes of such are not remembered.
 _SETTLED_SECONDS = 2.0
 
 
@@ -69,18 +69,27 @@ class Cache:
             yield
 
     def file_hash(self, path: Path) -> str:
-        """SHA-256 of the file's bytes, remembered while its path, size and time of change stay the same."""
+        """SHA-256 of the file's bytes, remembered while its path and all that its status says of changes stay the same.
+
+        Size and time of writing alone would not do: `cp -p` and `rsync -t` bring other bytes with an old time.
+        """
         path = path.resolve()
         status = path.stat()
-        seen = {"path": str(path), "size": status.st_size, "mtime_ns": status.st_mtime_ns}
+        seen = {
+            "path": str(path),
+            "inode": status.st_ino,
+            "size": status.st_size,
+            "mtime_ns": status.st_mtime_ns,
+            "ctime_ns": status.st_ctime_ns,
+        }
         memory = self.root / "hashes" / f"{key_of(str(path))}.json"
         if memory.exists():
             remembered = json.loads(memory.read_text())
-            if all(remembered[name] == value for name, value in seen.items()):
+            if remembered.items() >= seen.items():
                 return remembered["sha256"]
         with open(path, "rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if time.time() - status.st_mtime > _SETTLED_SECONDS:
+        if time.time() - status.st_ctime > _SETTLED_SECONDS:
             write_atomically(memory, json.dumps(seen | {"sha256": digest}).encode())
         return digest
 

@@ -70,8 +70,9 @@ def parse(text: str, data: DataConfig) -> Corpus:
         case "tfds":
             return Corpus(name, weight, TfdsSet.parse(rest, name, languages, data.data_dir))
     raise DataError(
-        f"corpus {text!r} is of unknown kind {kind!r}. Write phrasebook[:SPLIT], lines:SOURCE_FILES:TARGET_FILES, "
-        "tsv:FILES or tfds:NAME/CONFIG[:SPLIT], with an optional weight such as 2* before it."
+        f"corpus {text!r} is of unknown kind {kind!r}. Write phrasebook[:SPLIT[:COUNT]], "
+        "lines:SOURCE_FILES:TARGET_FILES, tsv:FILES or tfds:NAME/CONFIG[:SPLIT], with an optional weight "
+        "such as 2* before it."
     )
 
 

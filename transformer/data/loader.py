@@ -1,6 +1,5 @@
 """Reads batches ahead of the step, with Grain, and knows the position to the batch."""
 
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,9 +16,6 @@ class Loader(Iterator[Batch]):
     """Iterates over batches start .. stop - 1, or one process' rows of them.
 
     The state is the number of the next batch, so it can be restored with any number of processes.
-
-    Attributes:
-      last_wait: seconds the last `next` took: the wait for data, near zero while reading keeps ahead.
     """
 
     def __init__(
@@ -36,7 +32,6 @@ class Loader(Iterator[Batch]):
         dataset = grain.MapDataset.source(_Source(batches, stop, process_index, process_count))
         options = grain.ReadOptions(num_threads=min(THREADS, read_ahead), prefetch_buffer_size=read_ahead)
         self._iterator = iter(dataset.to_iter_dataset(options))
-        self.last_wait = 0.0
         self.set_state({"next_index": start})
 
     @property
@@ -45,10 +40,7 @@ class Loader(Iterator[Batch]):
         return self.get_state()["next_index"]
 
     def __next__(self) -> Batch:
-        began = time.perf_counter()
-        batch = next(self._iterator)
-        self.last_wait = time.perf_counter() - began
-        return batch
+        return next(self._iterator)
 
     def get_state(self) -> dict[str, Any]:
         """The position, as JSON can hold it."""

@@ -1,10 +1,8 @@
 """The built-in phrasebook as a corpus."""
 
 import dataclasses
-import functools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from transformer.data.errors import DataError
 
@@ -13,9 +11,10 @@ _SPLITS = ("train", "validation", "test")
 
 @dataclasses.dataclass(frozen=True)
 class Phrasebook:
-    """`phrasebook[:SPLIT]`, in either direction."""
+    """`phrasebook[:SPLIT[:COUNT]]`, in either direction; `count` None is the split's own size."""
 
     split: str
+    count: int | None
     source_language: str
 
     @classmethod
@@ -26,13 +25,18 @@ class Phrasebook:
                 f"corpus {corpus!r} is English and German, not {languages[0]!r} to {languages[1]!r}. Set "
                 "data.source_language and data.target_language to en and de, or de and en."
             )
-        if rest and rest not in _SPLITS:
-            raise DataError(f"corpus {corpus!r} has no split {rest!r}. Choose from {', '.join(_SPLITS)}.")
-        return cls(rest or "train", languages[0])
+        split, colon, count = rest.partition(":")
+        if split not in ("", *_SPLITS):
+            raise DataError(f"corpus {corpus!r} has no split {split!r}. Choose from {', '.join(_SPLITS)}.")
+        return cls(split or "train", _parse_count(count, corpus) if colon else None, languages[0])
 
     @property
     def identity(self) -> str:
-        return f"phrasebook {self.split} {self.source_language}"
+        # Imported here, as below: a run on other text never builds the grammar.
+        from transformer.data import phrasebook
+
+        count = phrasebook.DEFAULT_COUNTS[self.split] if self.count is None else self.count
+        return f"phrasebook {self.split} {count} {self.source_language}"
 
     def files(self) -> list[Path]:
         # The grammar is the text: any change of its code is another corpus.
@@ -41,12 +45,19 @@ class Phrasebook:
         return sorted(Path(phrasebook.__file__).parent.glob("**/*.py"))
 
     def pairs(self) -> Iterator[tuple[str, str]]:
-        for pair in self._generated:
-            yield (pair.source, pair.target) if self.source_language == "en" else (pair.target, pair.source)
-
-    @functools.cached_property
-    def _generated(self) -> list[Any]:
-        # Imported here: a run on other text never builds the grammar.
         from transformer.data import phrasebook
 
-        return phrasebook.pairs(self.split)
+        try:
+            # Made anew each time: a million pairs take ten seconds, and half a gigabyte if they were kept.
+            for pair in phrasebook.stream(self.split, self.count):
+                yield (pair.source, pair.target) if self.source_language == "en" else (pair.target, pair.source)
+        except ValueError as error:
+            raise DataError(f"corpus phrasebook:{self.split}: {error}. Ask for no more than that.") from error
+
+
+def _parse_count(written: str, corpus: str) -> int:
+    if not (written.isascii() and written.isdecimal() and int(written)):
+        raise DataError(
+            f"corpus {corpus!r} has the count {written!r}. Write how many pairs, such as phrasebook:train:1000000."
+        )
+    return int(written)

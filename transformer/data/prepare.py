@@ -219,7 +219,12 @@ class _Preparation:
 
 
 def _nothing_left(name: str, report: FilterReport, data: DataConfig) -> DataError:
-    return DataError(
-        f"nothing is left of corpus {name!r}: {report.text()}. Raise data.max_length (now {data.max_length}) or "
-        f"data.max_length_ratio (now {data.max_length_ratio}), or check that source and target are the right way round."
-    )
+    remedies = {
+        "empty": "Check that both sides were written: one without text has no translation",
+        "duplicate": "Leave it out, as corpora before it hold the same pairs, or set data.deduplicate to False",
+        "length_ratio": f"Raise data.max_length_ratio (now {data.max_length_ratio}), or check that the two "
+        "sides belong together line by line",
+        "too_long": f"Raise data.max_length (now {data.max_length}), or split the text into sentences",
+    }
+    reason = max(remedies, key=dataclasses.asdict(report).__getitem__)
+    return DataError(f"nothing is left of corpus {name!r}: {report.text()}. {remedies[reason]}.")

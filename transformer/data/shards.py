@@ -67,7 +67,7 @@ def tokenise(pairs: Pairs, tokenizers: Tokenizers, data: DataConfig) -> Tokenise
 
 @dataclasses.dataclass(frozen=True)
 class ShardFolder:
-    """The shards of one corpus: files named by their number, each there whole or not at all."""
+    """The shards of one corpus: files named by their number and size, each there whole or not at all."""
 
     path: Path
 
@@ -87,8 +87,10 @@ class ShardFolder:
           on_pairs: told how many pairs are done.
         """
         self.path.mkdir(exist_ok=True)
-        for unfinished in self.path.glob("*.tmp"):
-            unfinished.unlink()
+        # What a kill left half-written, and shards of another size.
+        for file in self.path.iterdir():
+            if not file.name.endswith(_ending()):
+                file.unlink()
         threads = data.workers or min(os.cpu_count() or 1, _MOST_THREADS)
         pool = ThreadPoolExecutor(threads)
         pending: deque[Future[int]] = deque()
@@ -145,7 +147,11 @@ class ShardFolder:
         return total
 
     def _file(self, number: int) -> Path:
-        return self.path / f"{number:06d}.npz"
+        return self.path / f"{number:06d}{_ending()}"
+
+
+def _ending() -> str:
+    return f"-of-{SHARD_PAIRS}-pairs.npz"
 
 
 def chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

@@ -6,6 +6,7 @@ converts it.
 """
 
 import dataclasses
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -99,6 +100,12 @@ class TfdsSet:
         return builder
 
     def _find_builder(self) -> Any:
+        where = self.data_dir or os.environ.get("TFDS_DATA_DIR", "")
+        if "://" in where:
+            raise DataError(
+                f"tfds:{self.name}: only local folders are read, not {where} (data.data_dir, or TFDS_DATA_DIR where "
+                "that is unset). Copy the prepared set here, or mount the bucket, and set data.data_dir to that folder."
+            )
         try:
             # Imported here: it takes a second that other corpora need not spend.
             import array_record  # noqa: F401

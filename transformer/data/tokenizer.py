@@ -18,6 +18,8 @@ from transformer.data.errors import DataError
 PAD, BOS, EOS, UNK = 0, 1, 2, 3
 """The ids every tokenizer has."""
 
+# As in line files, a sentence holds no line end; with byte_fallback a model can produce one.
+_NO_LINE_ENDS = str.maketrans("\r\n", "  ")
 _SOURCE_FILE, _TARGET_FILE = "source.model", "target.model"
 
 
@@ -56,8 +58,9 @@ class Tokenizer:
         return self._processor.encode(texts, num_threads=1)
 
     def decode(self, sentences: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each sentence up to its first EOS; PAD and BOS are left out."""
-        return self._processor.decode([_spoken(sentence) for sentence in sentences], num_threads=1)
+        """The text of each sentence, in one line, up to its first EOS; PAD and BOS are left out."""
+        texts = self._processor.decode([_spoken(sentence) for sentence in sentences], num_threads=1)
+        return [text.translate(_NO_LINE_ENDS) for text in texts]
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """The piece behind each id, as SentencePiece writes it (U+2581 begins a word)."""

@@ -170,7 +170,7 @@ def _extend(state: _State, logits_BKV: jax.Array) -> _Candidates:
     log_probabilities_BC, places_BC = jax.lax.top_k(totals_BC, min(2 * beam_size, beam_size * width))
 
     parents_BC = places_BC // width
-    tokens_BC = jnp.take_along_axis(tokens_BKC.reshape(rows, beam_size * width), places_BC, axis=1)
+    tokens_BC = _rows(tokens_BKC.reshape(rows, beam_size * width), places_BC)
     outputs_BCT = _rows(state.live.outputs_BKT, parents_BC)
     here_T = jnp.arange(outputs_BCT.shape[-1]) == state.position
     outputs_BCT = jnp.where(here_T[None, None, :], tokens_BC[:, :, None], outputs_BCT)
@@ -195,8 +195,8 @@ def _survive(candidates: _Candidates, beam_size: int, eos: int) -> tuple[jax.Arr
     """parents_BK, tokens_BK and the live hypotheses: the most probable candidates that do not end."""
     open_BC = jnp.where(candidates.tokens_BC == eos, -jnp.inf, candidates.log_probabilities_BC)
     log_probabilities_BK, best_BK = jax.lax.top_k(open_BC, beam_size)
-    parents_BK = jnp.take_along_axis(candidates.parents_BC, best_BK, axis=1)
-    tokens_BK = jnp.take_along_axis(candidates.tokens_BC, best_BK, axis=1)
+    parents_BK = _rows(candidates.parents_BC, best_BK)
+    tokens_BK = _rows(candidates.tokens_BC, best_BK)
     return parents_BK, tokens_BK, _Live(_rows(candidates.outputs_BCT, best_BK), log_probabilities_BK)
 
 
@@ -227,21 +227,25 @@ def _ranked(end: _State, limits_B: jax.Array, alpha: float, pad: int) -> Hypothe
     finished_B1 = jnp.sum(~jnp.isneginf(end.finished.scores_BK), axis=1, keepdims=True)
     kept = end.finished.scores_BK.shape[1]
     places_1H = jnp.arange(kept)[None, :]
-    places_BH = jnp.where(places_1H < finished_B1, places_1H, places_1H - finished_B1 + kept)
+    places_BH = places_1H + jnp.where(places_1H < finished_B1, 0, kept - finished_B1)
     return _take(_concatenate(end.finished, unfinished), places_BH)
 
 
-def _rows(array_BKT: jax.Array, places_BC: jax.Array) -> jax.Array:
-    return jnp.take_along_axis(array_BKT, places_BC[:, :, None], axis=1)
+def _rows(array_BX: jax.Array, places_BC: jax.Array) -> jax.Array:
+    """Of each sentence, what stands at these places: [B, C, ...].
+
+    Not `take_along_axis`, which loses the sharding where both B and C are 1.
+    """
+    return jax.vmap(lambda array_X, places_C: array_X.at[places_C].get(mode="promise_in_bounds"))(array_BX, places_BC)
 
 
 def _take(hypotheses: Hypotheses, places_BC: jax.Array) -> Hypotheses:
     """Of each sentence, the hypotheses at these places."""
     return Hypotheses(
         tokens_BKT=_rows(hypotheses.tokens_BKT, places_BC),
-        lengths_BK=jnp.take_along_axis(hypotheses.lengths_BK, places_BC, axis=1),
-        scores_BK=jnp.take_along_axis(hypotheses.scores_BK, places_BC, axis=1),
-        log_probabilities_BK=jnp.take_along_axis(hypotheses.log_probabilities_BK, places_BC, axis=1),
+        lengths_BK=_rows(hypotheses.lengths_BK, places_BC),
+        scores_BK=_rows(hypotheses.scores_BK, places_BC),
+        log_probabilities_BK=_rows(hypotheses.log_probabilities_BK, places_BC),
     )
 
 
@@ -253,6 +257,6 @@ def _unless(done_B: jax.Array, old: Tree, new: Tree) -> Tree:
     """`old` for the sentences that are done, `new` for the others; pytrees of [B, K, ...]."""
 
     def select(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(done_B.reshape(-1, *[1] * (a.ndim - 1)), a, b)
+        return jnp.where(jnp.expand_dims(done_B, range(1, a.ndim)), a, b)
 
     return jax.tree.map(select, old, new)

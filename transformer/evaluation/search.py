@@ -80,12 +80,14 @@ class Search:
 
     def _groups(self, sources: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[int], int]]:
         """Sentence numbers that are decoded together, longest first, and the source length they are padded to."""
-        by_length: dict[int, list[int]] = {}
-        for number in sorted(range(len(sources)), key=lambda i: -len(sources[i])):
-            by_length.setdefault(_rounded(len(sources[number]) + 1), []).append(number)
-        for length, numbers in by_length.items():
-            for first in range(0, len(numbers), batch_size):
-                yield numbers[first : first + batch_size], length
+        order = sorted(range(len(sources)), key=lambda i: -len(sources[i]))
+        while order:
+            length = _rounded(len(sources[order[0]]) + 1)
+            # Beyond the last of the lengths, fewer rows: attention's memory grows with the square of the length.
+            fits = batch_size * LENGTHS[-1] ** 2 // max(length, LENGTHS[-1]) ** 2
+            rows = next((size for size in (batch_size, *reversed(FEW_ROWS)) if size <= fits), 1)
+            yield order[:rows], length
+            order = order[rows:]
 
     def _arrays(
         self, sources: Sequence[Sequence[int]], length: int, settings: DecodingConfig
@@ -110,7 +112,7 @@ class Search:
         arrays = sharding.to_global(
             {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}, self._mesh
         )
-        most = length + settings.extra_length
+        most = length - 1 + settings.extra_length
         return arrays, most if self._longest is None else min(most, self._longest)
 
     def _search(

@@ -4,6 +4,7 @@ Letters: L layers, N heads, T target pieces, S source pieces.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -149,9 +150,7 @@ class Translator:
             "target_positions": rows(range(len(target_ids))),
         }
         with jax.set_mesh(self._mesh):
-            weights = jax.jit(lambda params, batch: self._blueprint.bind(params).attention_weights(batch))(
-                self._params[0], sharding.to_global(batch, self._mesh)
-            )
+            weights = self._attention_program(self._params[0], sharding.to_global(batch, self._mesh))
         return SentenceAttention(
             self.tokenizers.source.pieces(source_ids),
             self.tokenizers.target.pieces(target_ids),
@@ -159,3 +158,7 @@ class Translator:
             np.asarray(weights.decoder_LBNTT)[:, 0],
             np.asarray(weights.cross_LBNTS)[:, 0],
         )
+
+    @functools.cached_property
+    def _attention_program(self) -> Callable:
+        return jax.jit(lambda params, batch: self._blueprint.bind(params).attention_weights(batch))

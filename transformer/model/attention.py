@@ -104,12 +104,19 @@ def attention_class(config: ModelConfig) -> type:
     """
     module_name, _, class_name = config.attention.partition(":")
     try:
-        return getattr(importlib.import_module(module_name), class_name)
+        module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigError(
             "model.attention", config.attention, str(error), "Put the module's folder on PYTHONPATH, or install it."
         ) from error
+    try:
+        found = getattr(module, class_name)
     except AttributeError as error:
         raise ConfigError(
             "model.attention", config.attention, str(error), "Name a class that the module defines."
         ) from error
+    if not isinstance(found, type):
+        raise ConfigError(
+            "model.attention", config.attention, f"is {type(found).__name__}, not a class", "Name a class."
+        )
+    return found

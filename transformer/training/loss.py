@@ -9,6 +9,7 @@ Letters: B batch, T length of targets, D model, V vocabulary, C chunks.
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -48,14 +49,21 @@ def smoothed_cross_entropy(
     Differentiable once with respect to `hidden_BTD` and `table_VD`, through `loss` only.
     """
     positions = _positions_at_once(hidden_BTD.shape, table_VD.shape[0], chunk_mb)
+    missing = -hidden_BTD.shape[1] % positions
+    hidden_BTD, targets_BT, real_BT = (
+        jnp.pad(array, ((0, 0), (0, missing)) + ((0, 0),) * (array.ndim - 2))
+        for array in (hidden_BTD, targets_BT, real_BT)
+    )
     loss, nll, correct = _cross_entropy(smoothing, dtype, positions, hidden_BTD, table_VD, targets_BT, real_BT)
     return LossSums(loss, nll, correct, jnp.sum(real_BT, dtype=jnp.int32))
 
 
 def _positions_at_once(hidden_shape: tuple[int, int, int], vocab_size: int, chunk_mb: int) -> int:
+    """The length of chunks of nearly equal length that are as few as the memory allows."""
     batch_size, length, _ = hidden_shape
     fits = max(1, chunk_mb * 2**20 // (4 * batch_size * vocab_size))
-    return max(divisor for divisor in range(1, length + 1) if length % divisor == 0 and divisor <= fits)
+    chunks = math.ceil(length / fits)
+    return math.ceil(length / chunks)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))

@@ -15,7 +15,8 @@ def make_schedule(config: OptimizerConfig, d_model: int, steps: int) -> Schedule
     """The learning rate by the number of updates already made: 0 before the first, which is the paper's step 1."""
     peak, warmup = config.learning_rate, config.warmup_steps
     if config.schedule == "cosine":
-        return optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, peak * config.final_scale)
+        cosine = optax.warmup_cosine_decay_schedule(0.0, peak, warmup, steps, peak * config.final_scale)
+        return lambda count: cosine(count + 1)
 
     def rate(count: jax.Array) -> jax.Array:
         step = count.astype(jnp.float32) + 1

@@ -15,13 +15,25 @@ def best_first(scores: Mapping[int, float], metric: str) -> list[int]:
     return sorted(scored, key=lambda step: (-_SIGN[metric] * scores[step], step))
 
 
+def to_average(steps: Iterable[int], every: int, count: int) -> list[int]:
+    """The newest `count` steps that are multiples of `every`, or the very newest; fewer where there are no more.
+
+    A checkpoint saved in between by a signal would make the mean of a run depend on its having been interrupted.
+    """
+    steps = sorted(steps)
+    regular = [step for step in steps if step % every == 0 or step == steps[-1]]
+    return regular[max(0, len(regular) - count) :]
+
+
 def kept(steps: Iterable[int], scores: Mapping[int, float], settings: CheckpointConfig, metric: str) -> set[int]:
     """Those of `steps` that `settings` keeps. `scores` has an entry only for the steps that were evaluated.
 
-    What is to be averaged at the end counts among the newest.
+    What is to be averaged at the end is among them.
     """
     steps = sorted(steps)
-    newest = steps[-max(settings.keep_last, settings.average) :]
+    newest = steps[-settings.keep_last :]
+    regular = [step for step in steps if step % settings.every == 0]
+    averaged = regular[max(0, len(regular) - settings.average) :]
     periodic = [step for step in steps if settings.keep_every and step % settings.keep_every == 0]
     best = best_first(scores, metric)[: settings.keep_best]
-    return {*newest, *periodic, *best}
+    return {*newest, *averaged, *periodic, *best}

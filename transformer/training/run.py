@@ -1,10 +1,7 @@
 """What a run is made of: checked and put together before its first step, saved and restored."""
 
 import dataclasses
-import functools
-import json
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,7 +10,7 @@ from jax.sharding import Mesh
 
 from transformer import config as config_module
 from transformer import sharding
-from transformer.config import Config
+from transformer.config import Config, ConfigError
 from transformer.data.batches import Batches, WeightedStore, training_batches
 from transformer.data.loader import Loader
 from transformer.data.prepare import Prepared, prepare
@@ -21,6 +18,7 @@ from transformer.data.progress import ProgressBar
 from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.scores import bleu_metric
 from transformer.model import blueprint as blueprint_module
+from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.training.checkpoint import CheckpointReader, Checkpoints
 from transformer.training.metadata import Metadata
@@ -51,12 +49,14 @@ class Run:
         config = config_module.validate(config)
         workdir.check()
         bleu_metric(config.data.target_language)
+        attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.data.rows_multiple_of, config.training.accumulate)
         saved = _newest(workdir)
         if saved is not None:
-            _tell_changes(json.loads(saved.config_json), config, saved.step)
+            _check_changes(config_module.from_json(saved.config_json), config, saved.step)
         tokenizers = None if saved is None else Tokenizers.from_files(saved.tokenizer_files)
+        sharding.check_model(mesh, config.model.d_model, _known_sizes(config, tokenizers))
         with ProgressBar() as progress:
             prepared = prepare(config, tokenizers=tokenizers, progress=progress)
         logging.info("%s", prepared.summary())
@@ -130,10 +130,50 @@ def _newest(workdir: Workdir) -> Metadata | None:
     return reader.read_metadata() if reader.steps() else None
 
 
-def _tell_changes(saved: Mapping[str, Any], config: Config, step: int) -> None:
-    """Says which settings are not those that a checkpoint was saved with."""
-    now = json.loads(config_module.to_json(config))
+def _known_sizes(config: Config, tokenizers: Tokenizers | None) -> tuple[int, ...]:
+    """The vocabularies' sizes as far as they are known before the data is prepared."""
+    if tokenizers is not None:
+        return (tokenizers.source.size, tokenizers.target.size)
+    # One that is trained has the size asked for; a given one is not yet read.
+    return (config.tokenizer.vocab_size,) if config.tokenizer.model is None else ()
+
+
+# With another value of these, batch i holds other examples.
+_PLAN = (
+    "seed",
+    "data.train",
+    "data.source_language",
+    "data.target_language",
+    "data.max_length",
+    "data.max_length_ratio",
+    "data.deduplicate",
+    "data.batching",
+    "data.batch_tokens",
+    "data.num_buckets",
+    "data.pack_length",
+    "data.rows_multiple_of",
+)
+
+
+def _check_changes(saved: Config, config: Config, step: int) -> None:
+    """Says which settings are not those that a checkpoint was saved with.
+
+    Raises:
+      ConfigError: the tokenizer's are not: the parameters are those of its pieces.
+    """
     for info in config_module.fields():
-        old, new = (functools.reduce(dict.__getitem__, info.name.split("."), tree) for tree in (saved, now))
-        if old != new:
-            logging.info("config.%s was %r when step %d was saved, now it is %r.", info.name, old, step, new)
+        old, new = config_module.get(saved, info.name), config_module.get(config, info.name)
+        if old == new:
+            continue
+        if info.name.startswith("tokenizer."):
+            raise ConfigError(
+                info.name,
+                new,
+                f"it was {old!r} when step {step} was saved, and the model knows no other pieces",
+                "Set it back, or train anew in another --workdir.",
+            )
+        logging.info("config.%s was %r when step %d was saved, now it is %r.", info.name, old, step, new)
+        if info.name in _PLAN:
+            logging.warning(
+                "With another config.%s the batches are others: this is no exact continuation of the run.", info.name
+            )

@@ -14,6 +14,7 @@ from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
 from transformer.model.blueprint import Blueprint
+from transformer.training import retention
 from transformer.training.averaging import average
 from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
 from transformer.training.metadata import Metadata
@@ -87,21 +88,24 @@ def write_average(workdir: Workdir, count: int) -> SavedParams:
       WorkdirError: when there are fewer.
     """
     reader = CheckpointReader(workdir.checkpoints)
-    steps = reader.steps()[-count:]
+    if not reader.steps():
+        raise WorkdirError(f"{workdir.checkpoints} holds 0 checkpoints. Train first, or check the path.")
+    saved = reader.read_metadata()
+    config = config_module.from_json(saved.config_json)
+    steps = retention.to_average(reader.steps(), config.checkpoint.every, count)
     if len(steps) < count:
         raise WorkdirError(
-            f"{workdir.checkpoints} holds {len(steps)} checkpoints, not {count}. Average fewer, or keep more with "
+            f"{workdir.checkpoints} holds {len(steps)} checkpoints to average (multiples of checkpoint.every = "
+            f"{config.checkpoint.every}, and the newest), not {count}. Average fewer, or keep more with "
             "config.checkpoint.keep_last."
         )
-    saved = reader.read_metadata(steps[-1])
-    config = config_module.from_json(saved.config_json)
     subtree = "ema" if config.training.ema_decay else "params"
     params = average(reader, steps, subtree=subtree)
     if workdir.average.exists():
         _remove(workdir)
     with Checkpoints(workdir.average, config_module.CheckpointConfig(keep_last=1), metric="loss") as averages:
         averages.save(
-            steps[-1],
+            saved.step,
             {"params": jax.tree.map(jax.numpy.asarray, params)},
             data_position={},
             config_json=saved.config_json,

@@ -80,5 +80,8 @@ class Workdir:
     def write_config(self, config: Config) -> None:
         """Saves the config, the old one or the new one whole at any moment."""
         temporary = self.config.with_name(self.config.name + ".tmp")
-        temporary.write_text(config_module.to_json(config))
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(config_module.to_json(config))
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(temporary, self.config)

@@ -22,7 +22,16 @@ Where things are: `words`, `numbers`, `times`, `prices`, `places`, `people`, `th
 which of them there are and what split each is in.
 """
 
-from .corpus import DEFAULT_COUNTS, pairs, space_size
+from .corpus import DEFAULT_COUNTS, pairs, space_size, stream
 from .phenomena import PHENOMENA, Accuracy, Pair, accuracy_by_phenomenon
 
-__all__ = ["DEFAULT_COUNTS", "PHENOMENA", "Accuracy", "Pair", "accuracy_by_phenomenon", "pairs", "space_size"]
+__all__ = [
+    "DEFAULT_COUNTS",
+    "PHENOMENA",
+    "Accuracy",
+    "Pair",
+    "accuracy_by_phenomenon",
+    "pairs",
+    "space_size",
+    "stream",
+]

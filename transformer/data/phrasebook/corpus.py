@@ -56,15 +56,22 @@ def pairs(split: str, count: int | None = None) -> list[Pair]:
     `split` is train, validation or test; without `count` it has 120,000, 500 or 1,000 pairs. Raises ValueError for
     another split, a negative count, or more pairs than the split has.
     """
+    return list(stream(split, count))
+
+
+def stream(split: str, count: int | None = None) -> Iterator[Pair]:
+    """`pairs`, one at a time: for counts that should not be in memory at once. Errors come where they are met."""
     if split not in DEFAULT_COUNTS:
         raise ValueError(f"split = {split!r}: choose one of {', '.join(DEFAULT_COUNTS)}")
     wanted = DEFAULT_COUNTS[split] if count is None else count
     if wanted < 0:
         raise ValueError(f"count = {wanted}: give the number of pairs, 0 or more")
-    found = list(itertools.islice(_take_turns([sentences(frame, split) for frame in FRAMES]), wanted))
-    if len(found) < wanted:
-        raise ValueError(f"count = {wanted}: the {split} split has no more than {len(found)} pairs")
-    return found
+    found = 0
+    for pair in itertools.islice(_take_turns([sentences(frame, split) for frame in FRAMES]), wanted):
+        found += 1
+        yield pair
+    if found < wanted:
+        raise ValueError(f"count = {wanted}: the {split} split has no more than {found} pairs")
 
 
 def _take_turns(streams: list[Iterator[Pair]]) -> Iterator[Pair]:

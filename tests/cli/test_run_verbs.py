@@ -1,0 +1,203 @@
+"""The verbs that use a trained run, on a tiny one: translate, evaluate, average."""
+
+import io
+import json
+import shutil
+import sys
+import types
+from pathlib import Path
+
+import pytest
+import tiny_run
+
+from transformer import config as config_module
+from transformer.cli import process
+from transformer.cli.main import main
+from transformer.model.attention import MultiHeadAttention
+
+SOURCES = ["anna is very kind", "", "ben is not tall today", "clara is quite young"]
+
+
+@pytest.fixture(scope="module")
+def run():
+    return tiny_run.trained()
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    """The run, to be changed."""
+    shutil.copytree(run, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process, on one device and from stdin's bytes; gives exit code, stdout and stderr."""
+    monkeypatch.setattr(process, "start", lambda given: None)
+
+    def command(*words, stdin=b""):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = 0
+        with tiny_run.on_devices(1):
+            try:
+                main(list(words))
+            except SystemExit as end:
+                code = end.code
+        return code, *capsys.readouterr()
+
+    return command
+
+
+def text(lines):
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def translate(command, *words):
+    code, out, err = command("translate", *words, stdin=text(SOURCES))
+    assert (code, err) == (0, "")
+    return out.split("\n")[:-1]
+
+
+def name_outside_code(monkeypatch):
+    """From now on every saved config names an attention in a module outside the package."""
+    module = types.ModuleType("mine")
+    module.Own = MultiHeadAttention
+    monkeypatch.setitem(sys.modules, "mine", module)
+    read = config_module.from_json
+
+    def read_changed(text):
+        config = read(text)
+        config.model.attention = "mine:Own"
+        return config
+
+    monkeypatch.setattr(config_module, "from_json", read_changed)
+
+
+# --- translate ---
+
+
+def test_translate_gives_a_line_for_each_line(command, run):
+    lines = translate(command, f"--workdir={run}")
+    assert len(lines) == len(SOURCES)
+    assert lines[1] == ""
+    assert lines[0].startswith("anna ist")
+
+
+def test_translate_reads_windows_line_ends_and_a_last_line_without_one(command, run):
+    code, out, _ = command("translate", f"--workdir={run}", stdin="\r\n".join(SOURCES).encode())
+    assert code == 0
+    assert out.split("\n")[:-1] == translate(command, f"--workdir={run}")
+
+
+def test_n_best_columns(command, run):
+    best = translate(command, f"--workdir={run}")
+    rows = [line.split("\t") for line in translate(command, f"--workdir={run}", "--n_best=2")]
+    assert [row[0] for row in rows] == ["1", "1", "2", "3", "3", "4", "4"]  # nothing but itself for the empty line
+    found = {}
+    for number, score, log_probability, translation in rows:
+        assert float(log_probability) <= float(score) <= 0
+        found.setdefault(int(number), []).append((float(score), translation))
+    assert [found[number][0][1] for number in sorted(found)] == best
+    assert all(hypotheses == sorted(hypotheses, key=lambda pair: -pair[0]) for hypotheses in found.values())
+
+
+def test_n_best_larger_than_the_beam_is_refused(command, run):
+    code, _, err = command("translate", f"--workdir={run}", "--n_best=3", stdin=text(SOURCES))
+    assert code == 2
+    assert "decoding.beam_size = 2: cannot give 3 translations" in err
+    wider = translate(command, f"--workdir={run}", "--n_best=3", "--config.decoding.beam_size=3")
+    assert len(wider) == 3 * 3 + 1
+
+
+def test_an_ensemble_of_a_run_with_itself_translates_as_the_run(command, run):
+    assert translate(command, f"--workdir={run},{run}") == translate(command, f"--workdir={run}")
+
+
+def test_an_ensemble_of_other_checkpoints_is_another_model(command, run, copy):
+    shutil.rmtree(copy / "checkpoints/72")
+    one = translate(command, f"--workdir={run}", "--checkpoint=last", "--n_best=1")
+    other = translate(command, f"--workdir={copy}", "--checkpoint=last", "--n_best=1")
+    both = translate(command, f"--workdir={run},{copy}", "--checkpoint=last", "--n_best=1")
+    assert both not in (one, other)
+
+
+def test_workdir_in_the_home_folder(command, run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert translate(command, "--workdir=~/workdir") == translate(command, f"--workdir={run}")
+
+
+def test_stdin_that_is_not_utf8(command, run):
+    code, out, err = command("translate", f"--workdir={run}", stdin=b"anna is\n\xe4rmlich\n")
+    assert (code, out) == (2, "")
+    assert "stdin, line 2, is not UTF-8" in err
+
+
+def test_code_named_by_a_run_needs_leave(command, run, monkeypatch):
+    expected = translate(command, f"--workdir={run}")
+    name_outside_code(monkeypatch)
+    code, _, err = command("translate", f"--workdir={run}", stdin=text(SOURCES))
+    assert code == 2
+    assert "add --allow_code=mine" in err
+    assert translate(command, f"--workdir={run}", "--allow_code=mine") == expected
+
+
+# --- evaluate ---
+
+
+def test_evaluate_scores_the_test_set_of_the_run_from_anywhere(command, run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--output=out.de", "--json_output=scores.json", "--config.data.data_dir=elsewhere"]
+    code, out, _ = command("evaluate", f"--workdir={run}", *words)
+    assert code == 0
+    [(name, scores)] = json.loads((tmp_path / "scores.json").read_text("utf-8")).items()
+    assert f"{name}: " in out
+    for score in scores:
+        assert score["name"] in out
+        assert score["signature"] in out
+    assert scores[0]["name"].startswith("BLEU")
+    assert len((tmp_path / "out.de").read_text("utf-8").splitlines()) == len(sources_of_the_test())
+
+
+def test_several_test_sets_are_scored_one_by_one(command, run, tmp_path):
+    (tmp_path / "umlaut.en").write_text("anna is very kind\n", "utf-8")
+    (tmp_path / "umlaut.de").write_text("änna ist sehr nett\n", "utf-8")
+    own = f"lines:{tmp_path}/umlaut.en:{tmp_path}/umlaut.de"
+    out, scores = tmp_path / "out.de", tmp_path / "scores.json"
+    [first] = tiny_run.trained_config().data.test
+    words = [f"--test={first}", f"--test={own}", f"--output={out}", f"--json_output={scores}"]
+    assert command("evaluate", f"--workdir={run}", *words)[0] == 0
+    assert list(json.loads(scores.read_text("utf-8"))) == [first, own]
+    lines = out.read_text("utf-8").splitlines()
+    assert len(lines) == len(sources_of_the_test()) + 1
+    assert lines[-1] == translate(command, f"--workdir={run}")[0]
+
+
+def test_evaluate_changes_nothing_else_of_the_data(command, run):
+    code, _, err = command("evaluate", f"--workdir={run}", "--config.data.max_length=3")
+    assert code == 2
+    assert "--config.data.data_dir" in err
+
+
+def sources_of_the_test():
+    [corpus] = tiny_run.trained_config().data.test
+    return Path(corpus.split(":")[1]).read_text("utf-8").splitlines()
+
+
+# --- average ---
+
+
+def test_average_is_what_is_translated_with_from_then_on(command, copy):
+    before = translate(command, f"--workdir={copy}", "--checkpoint=last", "--n_best=1")
+    code, out, _ = command("average", f"--workdir={copy}", "--last=2")
+    assert code == 0
+    assert "average up to step 72" in out
+    averaged = translate(command, f"--workdir={copy}", "--n_best=1")
+    assert averaged == translate(command, f"--workdir={copy}", "--checkpoint=average", "--n_best=1")
+    assert averaged != before
+
+
+def test_average_of_more_than_there_are(command, copy):
+    code, _, err = command("average", f"--workdir={copy}", "--last=50")
+    assert code == 2
+    assert "keep_last" in err
+    assert not (copy / "average").exists()

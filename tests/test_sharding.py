@@ -1,0 +1,160 @@
+"""Names to mesh axes, and what is told when they do not fit."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from transformer import sharding
+from transformer.config import ConfigError, MeshConfig
+from transformer.sharding import STORED, USED, Rules, check_batch, check_model, make_mesh, stored_shardings, to_global
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+
+
+# --- rules ---
+
+
+def test_names_become_mesh_axes():
+    rows = ("data", "fsdp")
+    assert STORED.spec(("batch", None, "heads", None)) == PartitionSpec(rows, None, ("tensor",), None)
+    assert STORED.spec(("layers", "embed", "feed_forward")) == PartitionSpec(None, ("fsdp",), ("tensor",))
+    assert STORED.spec(("vocabulary", "embed")) == PartitionSpec(("tensor",), ("fsdp",))
+
+
+def test_in_use_nothing_of_the_width_is_split():
+    assert USED.spec(("embed", "heads", None)) == PartitionSpec(None, ("tensor",), None)
+
+
+@pytest.mark.parametrize("names", [("heads", "feed_forward"), ("batch", "embed"), ("vocabulary", None, "heads")])
+def test_one_mesh_axis_cannot_split_two_dimensions(names):
+    with pytest.raises(ValueError, match="one mesh axis cannot split two dimensions"):
+        STORED.spec(names)
+
+
+def test_rules_can_be_other_ones():
+    assert Rules(batch=("data",)).spec(("batch", "embed")) == PartitionSpec(("data",), ("fsdp",))
+    with pytest.raises(ValueError, match="cannot split"):
+        Rules(heads=("fsdp",)).spec(("embed", "heads"))
+
+
+# --- the mesh ---
+
+
+@pytest.mark.parametrize(
+    ("config", "shape"),
+    [
+        (MeshConfig(), (8, 1, 1)),
+        (MeshConfig(data=1, fsdp=-1, tensor=2), (1, 4, 2)),
+        (MeshConfig(data=2, fsdp=2, tensor=-1), (2, 2, 2)),
+        (MeshConfig(data=-1, fsdp=8), (1, 8, 1)),
+        (MeshConfig(data=8), (8, 1, 1)),
+    ],
+)
+def test_minus_one_is_what_the_others_leave(config, shape):
+    mesh = make_mesh(config)
+    assert tuple(mesh.shape.items()) == tuple(zip(("data", "fsdp", "tensor"), shape, strict=True))
+    assert mesh.axis_types == (AxisType.Explicit,) * 3
+    assert {device.id for device in mesh.devices.flat} == set(range(8))
+
+
+def test_a_mesh_of_some_devices():
+    mesh = make_mesh(MeshConfig(fsdp=2), jax.devices()[:2])
+    assert dict(mesh.shape) == {"data": 1, "fsdp": 2, "tensor": 1}
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        (MeshConfig(data=3), "(3, 1, 1): data=3 x fsdp=1 x tensor=1 needs 3 devices, there are 8"),
+        (MeshConfig(data=4), "data=4 x fsdp=1 x tensor=1 needs 4 devices, there are 8"),
+        (MeshConfig(data=16), "needs 16 devices, there are 8"),
+        (MeshConfig(tensor=3), "data=-1 x fsdp=1 x tensor=3 needs a multiple of 3 devices, there are 8"),
+        (MeshConfig(fsdp=16), "needs a multiple of 16 devices, there are 8"),
+    ],
+)
+def test_a_mesh_that_does_not_fit_the_devices(config, told):
+    with pytest.raises(ConfigError) as caught:
+        make_mesh(config)
+    message = str(caught.value)
+    assert message.startswith("config.mesh = (")
+    assert told in message
+    assert "set one of them to -1" in message
+
+
+# --- what must fit the mesh ---
+
+
+def test_rows_must_fit_devices_and_parts(mesh):
+    check_batch(mesh, rows_multiple_of=8, accumulate=2)
+    for rows, accumulate, needed in ((8, 4, 16), (6, 1, 4), (2, 1, 4)):
+        with pytest.raises(ConfigError) as caught:
+            check_batch(mesh, rows, accumulate)
+        message = str(caught.value)
+        assert f"config.data.rows_multiple_of = {rows}" in message
+        assert "data * fsdp = 4 devices" in message
+        assert f"training.accumulate = {accumulate}" in message
+        assert f"Set it to a multiple of {needed}." in message
+
+
+def test_parameters_must_fit_the_mesh(mesh):
+    check_model(mesh, d_model=16, vocab_sizes=(30, 40))
+    with pytest.raises(ConfigError, match=r"config.mesh.fsdp = 2: does not divide model.d_model = 15"):
+        check_model(mesh, 15, (30,))
+    with pytest.raises(ConfigError, match=r"config.mesh.tensor = 2: does not divide the vocabulary of 31 pieces"):
+        check_model(mesh, 16, (30, 31))
+
+
+# --- arrays ---
+
+
+def test_a_batch_is_split_by_rows_over_data_and_fsdp(mesh):
+    rows = np.arange(24, dtype=np.int32).reshape(8, 3)
+    array = to_global({"source": rows}, mesh)["source"]
+    np.testing.assert_array_equal(array, rows)
+    assert {shard.data.shape for shard in array.addressable_shards} == {(2, 3)}
+    starts = {shard.index[0].start or 0 for shard in array.addressable_shards}
+    assert starts == {0, 2, 4, 6}
+
+
+def test_stored_shardings_follow_the_names(mesh):
+    names = {"a": {"b": ("layers", "embed", "heads", None)}, "c": (None,)}
+    assert stored_shardings(mesh, names) == {
+        "a": {"b": NamedSharding(mesh, PartitionSpec(None, ("fsdp",), ("tensor",), None))},
+        "c": NamedSharding(mesh, PartitionSpec(None)),
+    }
+
+
+def test_a_stored_parameter_is_gathered_along_fsdp_for_use(mesh):
+    names = ("embed", "heads")
+    with jax.set_mesh(mesh):
+        stored = jax.device_put(np.ones((4, 4), np.float32), stored_shardings(mesh, names))
+        gathered = sharding.gather(stored, names)
+        placed = sharding.place(jnp.ones((4, 3)), "batch", None)
+    assert {shard.data.shape for shard in stored.addressable_shards} == {(2, 2)}
+    assert {shard.data.shape for shard in gathered.addressable_shards} == {(4, 2)}
+    assert {shard.data.shape for shard in placed.addressable_shards} == {(1, 3)}
+
+
+def test_without_a_mesh_nothing_is_asked_for():
+    array = jnp.ones((4, 4))
+    assert sharding.gather(array, ("embed", "heads")) is array
+    assert sharding.place(array, "batch", None) is array
+    assert sharding.used("batch", "heads") is None
+
+
+def test_the_platform_is_the_meshs():
+    """A mesh of another platform's devices can be compiled for on a machine that has none of them."""
+    assert sharding.platform() == "cpu"
+    abstract = jax.sharding.AbstractMesh(
+        (1, 1, 1),
+        sharding.AXES,
+        axis_types=(AxisType.Explicit,) * 3,
+        abstract_device=jax.sharding.AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu"),
+    )
+    with jax.sharding.use_abstract_mesh(abstract):
+        assert sharding.platform() == "tpu"
