@@ -19,7 +19,7 @@ from transformer.data.phrasebook import accuracy_by_phenomenon, pairs
 
 Similarity = Callable[[Sequence[str], Sequence[str]], np.ndarray]
 
-_ROWS = 100  # test sentences compared at a time: 100 x 120,000 float32 are 48 MB
+_SCORES = 12_000_000  # similarities held at a time, of as many test sentences as that allows: float32, so 48 MB
 
 
 def characters(text: str) -> list[str]:
@@ -51,8 +51,9 @@ def nearest_by_cosine(queries: Sequence[str], memory: Sequence[str], features: C
     weight = sparse.diags(np.log((1 + len(memory)) / (1 + document_frequency)).astype(np.float32))
     memory_vectors, query_vectors = normalised(memory_counts @ weight), normalised(query_counts @ weight)
     found: list[int] = []
-    for start in range(0, len(queries), _ROWS):
-        scores = query_vectors[start : start + _ROWS] @ memory_vectors.T
+    rows = max(1, _SCORES // len(memory))
+    for start in range(0, len(queries), rows):
+        scores = query_vectors[start : start + rows] @ memory_vectors.T
         found.extend(np.asarray(scores.todense()).argmax(axis=1).tolist())
     return found
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import tiny_run
 
+import transformer
 from transformer import config as config_module
 from transformer.cli import process
 from transformer.cli.main import main
@@ -139,6 +140,12 @@ def test_code_named_by_a_run_needs_leave(command, run, monkeypatch):
     assert code == 2
     assert "add --allow_code=mine" in err
     assert translate(command, f"--workdir={run}", "--allow_code=mine") == expected
+
+
+def test_load_takes_a_step_as_a_number(command, run):
+    with tiny_run.on_devices(1):
+        loaded = transformer.load(run, 72).translate(SOURCES)
+    assert loaded == translate(command, f"--workdir={run}", "--checkpoint=72")
 
 
 # --- evaluate ---

@@ -5,10 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from tensorflow_datasets.core import registered
+from tiny_tfds import write_nested, write_wmt14
 
 from transformer.config import DataConfig
 from transformer.data import corpora
@@ -17,46 +15,13 @@ from transformer.data.errors import DataError
 PAIRS = [(f"sentence {number}", f"Satz „{number}“") for number in range(20)]
 
 
-# Classes that write sets, kept out of TFDS's register. The first stands in for TFDS's own of that name, which cannot
-# download here: its files are then read through the real one. The second is somebody's own, found by its files alone.
-with registered.skip_registration():
-
-    class Wmt14Translate(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-        BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="de-en")]
-
-        def _info(self):
-            return tfds.core.DatasetInfo(builder=self, features=tfds.features.Translation(languages=("de", "en")))
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples(), "test": self._generate_examples()}
-
-        def _generate_examples(self):
-            return ((number, {"en": english, "de": german}) for number, (english, german) in enumerate(PAIRS))
-
-    class NestedTranslate(tfds.core.GeneratorBasedBuilder):
-        VERSION = tfds.core.Version("1.0.0")
-
-        def _info(self):
-            sides = tfds.features.Translation(languages=("de", "en"))
-            features = tfds.features.FeaturesDict({"translation": sides, "id": np.int64})
-            return tfds.core.DatasetInfo(builder=self, features=features)
-
-        def _split_generators(self, dl_manager):
-            return {"train": self._generate_examples()}
-
-        def _generate_examples(self):
-            for number, (english, german) in enumerate(PAIRS):
-                yield number, {"translation": {"en": english, "de": german}, "id": number}
-
-
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory):
     """A folder where both sets are prepared."""
-    folder = str(tmp_path_factory.mktemp("tfds"))
-    for builder in (Wmt14Translate(config="de-en", data_dir=folder), NestedTranslate(data_dir=folder)):
-        builder.download_and_prepare(file_format="array_record")
-    return folder
+    folder = tmp_path_factory.mktemp("tfds")
+    write_wmt14(folder, "de", {"train": PAIRS, "test": PAIRS})
+    write_nested(folder, {"train": PAIRS})
+    return str(folder)
 
 
 def read(corpus: str, **changes) -> list[tuple[str, str]]:
@@ -87,7 +52,10 @@ def test_more_records_than_are_read_at_once(data_dir, monkeypatch):
     assert read("tfds:wmt14_translate/de-en", data_dir=data_dir) == whole
 
 
-def test_tensorflow_is_not_imported(data_dir):
+def test_tensorflow_is_not_imported(data_dir, tmp_path):
+    """Where it is installed (here: a stand-in), reading does not load it."""
+    (tmp_path / "tensorflow").mkdir()
+    (tmp_path / "tensorflow" / "__init__.py").write_text('__version__ = "99.0"\n')
     program = f"""
 import sys
 from transformer.config import DataConfig
@@ -95,9 +63,9 @@ from transformer.data import corpora
 corpus = corpora.parse("tfds:wmt14_translate/de-en", DataConfig(data_dir={data_dir!r}))
 corpora.check([corpus])
 assert len(list(corpus.pairs())) == {len(PAIRS)}
-assert "tensorflow" not in sys.modules
+sys.exit("tensorflow was loaded" if "tensorflow" in sys.modules else 0)
 """
-    environment = os.environ | {"PYTHONPATH": str(Path(corpora.__file__).parents[2])}
+    environment = os.environ | {"PYTHONPATH": f"{tmp_path}:{Path(corpora.__file__).parents[2]}"}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
@@ -115,6 +83,13 @@ def test_not_prepared_gives_the_command(tmp_path):
     message = refusal("tfds:wmt14_translate/fr-en", data_dir=str(tmp_path))
     assert "is not prepared in" in message
     assert f"\n  tfds build wmt14_translate/fr-en --file_format=array_record --data_dir={tmp_path}\n" in message
+
+
+def test_remote_folders_are_refused(monkeypatch):
+    message = refusal("tfds:wmt14_translate/de-en", data_dir="gs://bucket/sets")
+    assert "only local folders are read, not gs://bucket/sets" in message and "data.data_dir" in message
+    monkeypatch.setenv("TFDS_DATA_DIR", "gs://bucket/others")
+    assert "not gs://bucket/others" in refusal("tfds:wmt14_translate/de-en")
 
 
 def test_prepared_as_tfrecord_gives_the_commands(data_dir, tmp_path):

@@ -332,7 +332,15 @@ def test_one_sentence_and_one_hypothesis_on_a_mesh():
     def step(tokens_BK, position, slots_BKT, cache):
         return table_VV.at[tokens_BK].get(out_sharding=jax.typeof(tokens_BK).sharding.spec), cache
 
-    arguments = dict(max_length=6, beam_size=4, num_hypotheses=1, length_penalty=0.6, bos=1, eos=2, pad=0)
+    arguments = {
+        "max_length": 6,
+        "beam_size": 4,
+        "num_hypotheses": 1,
+        "length_penalty": 0.6,
+        "bos": 1,
+        "eos": 2,
+        "pad": 0,
+    }
     alone = beam_search(lambda *given: (table_VV[given[0]], given[3]), (), max_lengths_B=jnp.array([6]), **arguments)
     with jax.set_mesh(mesh):
         limits_B = jax.device_put(jnp.array([6]), jax.P(("data", "fsdp")))

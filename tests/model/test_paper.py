@@ -22,7 +22,7 @@ from tiny_model import (
 from transformer.decoding.greedy import greedy
 from transformer.training.loss import smoothed_cross_entropy
 
-PAD, BOS = 0, 1
+PAD, BOS, END = 0, 1, 2  # END ends the sources; see below for what ends the outputs
 SIZES = {"d_model": 16, "d_ff": 24, "heads": 2, "d_k": 3, "d_v": 5}
 MAX_LENGTH = 12
 
@@ -75,7 +75,7 @@ def test_logits_loss_and_every_gradient_to_1e_5(both):
 
 def test_greedy_decoding_says_what_the_reference_says(both):
     rng = np.random.default_rng(1)
-    sources = [[*rng.integers(3, VOCABULARY, size), 2] for size in (2, 5, 3, 6)]
+    sources = [[*rng.integers(3, VOCABULARY, size), END] for size in (2, 5, 3, 6)]
     tokens = np.zeros((4, 7), np.int32)
     segments = np.zeros((4, 7), np.int32)
     for row, source in enumerate(sources):

@@ -179,14 +179,9 @@ def unrolled(unroll: int):
     blueprint = blueprint_of(tiny(unroll=unroll, dropout=0.3, num_decoder_layers=3))
     key = DropoutKey.of(0, jnp.int32(0), jnp.arange(4))
 
-    def everything(params):
-        model = blueprint.bind(params)
-        return model(BATCH, key), model.attention_weights(BATCH)
-
-    return jax.device_get(quick_jit(everything)(random_params(blueprint)))
+    return hidden(blueprint, random_params(blueprint), key=key)
 
 
 def test_unrolling_changes_nothing():
     """Of 3 layers and 2, 2 at a time leave a remainder and none. Dropout is on: a layer's masks know their layer."""
-    for ours, expected in zip(jax.tree.leaves(unrolled(2)), jax.tree.leaves(unrolled(1)), strict=True):
-        assert relative(ours, expected) < 1e-5
+    assert relative(unrolled(2), unrolled(1)) < 1e-5

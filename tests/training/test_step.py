@@ -63,7 +63,7 @@ DROPPING = {"dropout": 0.3}
 
 
 def config_of(model: dict, **training) -> Config:
-    settings = {"ema_decay": 0.5, "log_every": 2, "label_smoothing": 0.1} | training
+    settings = {"ema_decay": 0.75, "log_every": 2, "label_smoothing": 0.1} | training
     return Config(
         model=tiny(**model),
         optimizer=OptimizerConfig(schedule="constant", learning_rate=0.01, warmup_steps=1),
@@ -266,7 +266,7 @@ def test_the_average_follows_the_parameters():
     _, done = without_dropout("skip", GOOD)
     expected = done.states[0].params
     for state in done.states[1:]:
-        expected = jax.tree.map(lambda mean, new: 0.5 * mean + 0.5 * new, expected, state.params)
+        expected = jax.tree.map(lambda mean, new: 0.75 * mean + 0.25 * new, expected, state.params)
         assert_close(state.ema, expected, 1e-6)
     assert relative(done.end.ema["target_embedding"]["table"], done.end.params["target_embedding"]["table"]) > 1e-3
 

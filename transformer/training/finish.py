@@ -11,7 +11,7 @@ from transformer.evaluation.measure import Score
 from transformer.evaluation.phenomena import accuracy_table, last_word, separable_verb
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
-from transformer.training import curves, metrics_log, saved_run, summary
+from transformer.training import curves, metrics_log, retention, saved_run, summary
 from transformer.training.checkpoint import Checkpoints
 from transformer.training.compilations import Compilations
 from transformer.training.journal import last_elapsed
@@ -27,9 +27,10 @@ def finish(
     run: Run, checkpoints: Checkpoints, search: Search, rates: Rates, compilations: Compilations, reason: str
 ) -> Summary:
     """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports."""
-    average = min(run.config.checkpoint.average, len(checkpoints.steps()))
-    if average > 1:
-        saved_run.write_average(run.workdir, average)
+    settings = run.config.checkpoint
+    averaged = retention.to_average(checkpoints.steps(), settings.every, settings.average)
+    if len(averaged) > 1:
+        saved_run.write_average(run.workdir, len(averaged))
     chosen = saved_run.choose(run.workdir)
     translator = saved_run.translator(run.config, [chosen], run.mesh, search)
 
