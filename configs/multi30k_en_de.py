@@ -24,27 +24,30 @@ def get_config(folder: str) -> Config:
     model.d_ff = 256
     model.num_encoder_layers = 4
     model.num_decoder_layers = 4
-    model.dropout = 0.3
+    model.dropout = 0.2
+    model.dtype = "bfloat16"
 
     data = config.data
     data.train = (_pair(folder, "train"),)
     data.validation = (_pair(folder, "val"),)
     data.test = (_pair(folder, "test2016"), _pair(folder, "test2017"))
     data.max_length = 128
-    data.batch_tokens = 8192
+    data.batch_tokens = 4096
+    data.num_buckets = 8
     config.tokenizer.vocab_size = 10_000
 
     optimizer = config.optimizer
-    optimizer.schedule = "inverse_sqrt"
-    optimizer.learning_rate = 0.005
-    optimizer.warmup_steps = 2000
+    optimizer.schedule = "cosine"
+    optimizer.learning_rate = 0.004
+    optimizer.warmup_steps = 300
+    optimizer.clip_norm = 1.0
 
-    config.training.steps = 8000
-    config.evaluation.every = 800  # a multiple of checkpoint.every: the last 10 checkpoints stay evenly spaced
+    config.training.steps = 2000
+    config.evaluation.every = 400  # a multiple of checkpoint.every: the last 5 checkpoints stay evenly spaced
     config.evaluation.bleu_sentences = -1
-    config.checkpoint.every = 200
-    config.checkpoint.keep_last = 10
-    config.checkpoint.average = 10
+    config.checkpoint.every = 100
+    config.checkpoint.keep_last = 5
+    config.checkpoint.average = 5
     config.decoding.beam_size = 5
     return config
 

@@ -35,7 +35,7 @@ from transformer.training.validation import Validator
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-    """A SIGKILL: `delay` seconds after the `count`th time a process has come to an event; "never": none.
+    """A signal, `delay` seconds after the `count`th time a process has come to an event; "never": none.
 
     Events: "step" (one was started), "save" (its directory is there, its manifest is not), "validation" (it begins).
     """
@@ -43,6 +43,7 @@ class Kill:
     event: str = "never"
     count: int = 1
     delay: float = 0.0
+    number: int = signal.SIGKILL
 
 
 # --- in the process that is killed ---
@@ -58,9 +59,9 @@ def train_until_killed(config: Config, workdir: Path, kill: Kill) -> None:
             return
         reached += 1
         if reached == kill.count:
-            threading.Thread(target=lambda: (before_death(), die(kill.delay)), daemon=True).start()
-            if not kill.delay:
-                time.sleep(10)  # it dies at this very place
+            threading.Thread(target=lambda: (before_death(), die(kill)), daemon=True).start()
+            if kill.event == "step" and not kill.delay:
+                time.sleep(0.2)  # it dies at this very step
 
     advance, save, validate = Journal.advance, Run.save, Validator.__call__
 
@@ -86,9 +87,9 @@ def train_until_killed(config: Config, workdir: Path, kill: Kill) -> None:
     tiny_run.train(config, workdir)
 
 
-def die(delay: float) -> None:
-    time.sleep(delay)
-    os.kill(os.getpid(), signal.SIGKILL)
+def die(kill: Kill) -> None:
+    time.sleep(kill.delay)
+    os.kill(os.getpid(), kill.number)
 
 
 def wait_for(condition) -> None:
@@ -116,18 +117,6 @@ def serve() -> None:
 # --- in the test ---
 
 
-@dataclasses.dataclass(frozen=True)
-class Outcome:
-    """How a process ended (`os.waitpid`), and what it said on stderr."""
-
-    status: int
-    said: str
-
-    @property
-    def killed(self) -> bool:
-        return self.status == signal.SIGKILL
-
-
 class Server:
     """Runs processes that train, one at a time."""
 
@@ -139,15 +128,17 @@ class Server:
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
 
-    def train(self, config: Config, workdir: Path, kill: Kill | None = None) -> Outcome:
+    def train(self, config: Config, workdir: Path, kill: Kill | None = None) -> str:
+        """Returns what the process said on stderr."""
         said = workdir.with_suffix(".stderr")
         order = {"config": config_module.to_json(config), "workdir": str(workdir), "said": str(said)}
-        order["kill"] = dataclasses.asdict(kill or Kill())
+        order["kill"] = dataclasses.asdict(Kill() if kill is None else kill)
         self._process.stdin.write(json.dumps(order) + "\n")
         self._process.stdin.flush()
-        outcome = Outcome(int(self._process.stdout.readline()), said.read_text())
-        assert outcome.killed if kill else outcome.status == 0, outcome.said
-        return outcome
+        status = int(self._process.stdout.readline())  # of os.waitpid
+        killed = kill is not None and kill.number == signal.SIGKILL
+        assert status == (signal.SIGKILL if killed else 0), said.read_text()
+        return said.read_text()
 
     def close(self) -> None:
         self._process.communicate()
@@ -207,10 +198,14 @@ def config_of(workdir: Path) -> Config:
     return config_module.from_json((workdir / "config.json").read_text())
 
 
-def test_killed_once_in_a_step_and_once_in_a_save(server, whole_run, tmp_path):
+def test_stopped_in_a_step_then_killed_in_another_and_in_a_save(server, whole_run, tmp_path):
     config, workdir = config_of(whole_run), tmp_path / "workdir"
-    server.train(config, workdir, Kill("step", 11))
-    assert CheckpointReader(workdir / "checkpoints").latest() in (4, 8, 10)
+    said = server.train(config, workdir, Kill("step", 6, number=signal.SIGTERM))
+    assert "Stopped by SIGTERM after step 6; all is saved." in said
+    assert CheckpointReader(workdir / "checkpoints").steps() == [4, 6]
+    said = server.train(config, workdir, Kill("step", 5))
+    assert "Resuming from step 6 " in said
+    assert 6 <= CheckpointReader(workdir / "checkpoints").latest() <= 10
     server.train(config, workdir, Kill("save", 2))
     server.train(config, workdir)
     assert_same_run(workdir, whole_run)
@@ -280,10 +275,10 @@ def test_killed_twenty_times_with_damage_between(server, whole_run, tmp_path):
     tormentor = Tormentor(workdir, seed=len(whole_run.name))
     damaged, resumed_from = None, []
     for number in range(KILLS):
-        outcome = server.train(config, workdir, tormentor.kill(number))
+        said = server.train(config, workdir, tormentor.kill(number))
         tormentor.note()
         if damaged is not None:
-            assert f"Checkpoint {damaged} cannot be used" in outcome.said
+            assert f"Checkpoint {damaged} cannot be used" in said
         resumed_from.append(CheckpointReader(workdir / "checkpoints").latest())
         damaged = tormentor.damage() if number % 3 == 2 else None
     print(f"{KILLS} kills, {tormentor.in_saves} in saves, {tormentor.in_validations} in validations")

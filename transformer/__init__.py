@@ -3,7 +3,7 @@
     import transformer
 
     model = transformer.load("runs/phrasebook")
-    model.translate(["I will call you tomorrow at ten past five."])
+    model.translate(["My husband will pick our aunt up at the airport tomorrow at half past seven."])
 
 `load` returns an `evaluation.translator.Translator`. Training from Python is `transformer.training.loop.train`.
 """

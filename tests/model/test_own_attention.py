@@ -103,6 +103,7 @@ def test_it_is_what_the_model_attends_with():
         ("mine.missing:Biased", ["No module named 'mine.missing'", "PYTHONPATH"]),
         ("not_installed_anywhere:Biased", ["No module named 'not_installed_anywhere'", "PYTHONPATH"]),
         ("mine.linear_bias:Missing", ["has no attribute 'Missing'", "Name a class that the module defines"]),
+        ("mine.linear_bias:nnx", ["is module, not a class", "Name a class"]),
     ],
 )
 def test_what_is_not_there_is_said_with_the_way_out(name, told):

@@ -5,6 +5,7 @@ import functools
 import json
 import shutil
 from pathlib import Path
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from transformer.data.batches import Batches
 from transformer.training import metrics_log
 from transformer.training.checkpoint import CheckpointError, CheckpointReader
 from transformer.training.loop import AHEAD, Due, NonFiniteError
+from transformer.training.run import Run
 from transformer.training.step import Trainer
 from transformer.training.workdir import Workdir, WorkdirError
 
@@ -58,12 +60,38 @@ def test_logs_every_line_once_and_in_order(run):
     assert [record["step"] for record in records(run) if "val/loss" in record] == [24, 48, 72]
 
 
-def test_record_holds_the_means_since_the_one_before(run, tmp_path, monkeypatch):
-    """Against a run of the same steps that logs every one of them."""
-    config = tiny_run.config(tmp_path)
-    config.training.steps, config.training.log_every, config.evaluation.bleu_sentences = 8, 1, 0
-    tiny_run.train_steps(config, tmp_path / "workdir")
-    single = records(tmp_path / "workdir")
+@dataclasses.dataclass
+class SingleSteps:
+    """Eight steps, all of them logged. `logged[s]` is the last one in the log when step s was saved."""
+
+    workdir: Path
+    logged: dict[int, int]
+
+
+@pytest.fixture(scope="module")
+def single_steps(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("single")
+    config = tiny_run.config(folder)
+    config.training.steps, config.training.log_every, config.checkpoint.every = 8, 1, 4
+    config.evaluation.bleu_sentences = 0
+    save, logged = Run.save, {}
+
+    def save_and_look(run, checkpoints, step, *rest):
+        logged[step] = records(folder / "workdir")[-1]["step"]
+        save(run, checkpoints, step, *rest)
+
+    with mock.patch.object(Run, "save", save_and_look):
+        tiny_run.train_steps(config, folder / "workdir")
+    return SingleSteps(folder / "workdir", logged)
+
+
+def test_record_is_written_before_its_checkpoint(single_steps):
+    """Else a run resumed from that checkpoint would lack it."""
+    assert single_steps.logged == {4: 4, 8: 8}
+
+
+def test_record_holds_the_means_since_the_one_before(run, single_steps):
+    single = records(single_steps.workdir)
     for record, part in zip(records(run), (single[:4], single[4:8]), strict=False):
         tokens = np.array([one["train/target_tokens"] for one in part])
         assert record["train/target_tokens"] == tokens.sum()

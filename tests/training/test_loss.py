@@ -10,8 +10,8 @@ from tiny_model import equations, quick_jit, relative
 
 from transformer.training.loss import LossSums, smoothed_cross_entropy
 
-# A MiB holds 2 of the 8 positions: 4 rows * 32768 pieces * 4 bytes is half of one.
-ROWS, LENGTH, WIDTH, VOCABULARY = 4, 8, 4, 32768
+# A MiB holds 2 of the 7 positions: 4 rows * 32768 pieces * 4 bytes is half of one. The last chunk is not full.
+ROWS, LENGTH, WIDTH, VOCABULARY = 4, 7, 4, 32768
 RNG = np.random.default_rng(0)
 HIDDEN = jnp.asarray(RNG.standard_normal((ROWS, LENGTH, WIDTH), np.float32))
 TABLE = jnp.asarray(RNG.standard_normal((VOCABULARY, WIDTH), np.float32))
@@ -105,7 +105,7 @@ def test_bfloat16_is_near():
         assert 1e-5 < relative(gradient, wanted) < 5e-2
 
 
-@pytest.mark.parametrize(("chunk_mb", "positions"), [(1, 2), (2, 4), (64, 8)])
+@pytest.mark.parametrize(("chunk_mb", "positions"), [(1, 2), (2, 4), (64, 7)])
 def test_no_more_logits_at_once_than_asked_for(chunk_mb, positions):
     program = jax.make_jaxpr(with_gradients(lambda h, t: ours(h, t, chunk_mb=chunk_mb)))(HIDDEN, TABLE)
     shapes = [variable.aval.shape for equation in equations(program.jaxpr) for variable in equation.outvars]
