@@ -11,7 +11,7 @@ import pytest
 
 import transformer.config
 
-PACKAGE = Path(transformer.config.__file__).parent
+PACKAGE = Path(transformer.config.__file__).parents[1]
 TESTS = Path(__file__).parent
 
 # A room may import rooms on lower floors, never one beside it.

@@ -10,7 +10,7 @@ from transformer.cli import main as command
 from transformer.cli import verb
 from transformer.cli.usage import UsageError
 
-CLONE = Path(transformer.config.__file__).parents[1]
+CLONE = Path(transformer.config.__file__).parents[2]
 
 
 def run(capsys, *words):

@@ -10,7 +10,7 @@ from absl import flags
 import transformer.config
 from transformer.cli import process
 
-CLONE = Path(transformer.config.__file__).parents[1]
+CLONE = Path(transformer.config.__file__).parents[2]
 
 
 @pytest.fixture

@@ -228,7 +228,7 @@ def start(config: Config, folder: Path, where: str) -> subprocess.Popen:
 
     path = folder / "config.json"
     path.write_text(transformer.config.to_json(config))
-    root = str(Path(transformer.config.__file__).parents[1])
+    root = str(Path(transformer.config.__file__).parents[2])
     command = [sys.executable, "-c", CHILD, str(path), str(SHARD), where]
     return subprocess.Popen(command, env=os.environ | {"PYTHONPATH": root}, stderr=subprocess.PIPE, text=True)
 

@@ -21,7 +21,7 @@ class ConfigFileError(ValueError):
 
 def folder() -> Path:
     """Where the project's own configs lie: inside an installed wheel, or at the top of the clone."""
-    package = Path(config_module.__file__).parent
+    package = Path(config_module.__file__).parents[1]
     inside = package / "configs"
     return inside if inside.is_dir() else package.parent / "configs"
 

@@ -15,7 +15,7 @@ _DESCRIPTION = """
     Translates stdin, a sentence a line, to stdout, a line each in the same order. Progress goes to stderr.
 
     Examples:
-      echo "My husband will pick our aunt up at the airport tomorrow at half past seven." | transformer translate --workdir=runs/phrasebook
+      echo "We will call her tomorrow at ten past five." | transformer translate --workdir=runs/phrasebook
       transformer translate --workdir=runs/mine --config.decoding.beam_size=8 < test.en > test.de
       transformer translate --workdir=runs/mine --n_best=3 < test.en
           (three lines a sentence: sentence number, score, log-probability, translation, with tabs between)

@@ -1,0 +1,243 @@
+"""The fields of a run, by section. Each says what it means; `transformer config` prints this file as a table."""
+
+import dataclasses
+
+from transformer.config.options import option, section
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The network. Defaults are the paper's base model (Table 3); the symbol in brackets is the paper's."""
+
+    d_model: int = option(512, "Width of the residual stream [d_model].", above=0)
+    num_heads: int = option(8, "Attention heads in every attention [h].", above=0)
+    d_k: int | None = option(None, "Width of a head's queries and keys [d_k]; unset: d_model / num_heads.", above=0)
+    d_v: int | None = option(None, "Width of a head's values [d_v]; unset: the same as d_k.", above=0)
+    d_ff: int = option(2048, "Inner width of the feed-forward network [d_ff].", above=0)
+    num_encoder_layers: int = option(6, "Encoder layers [N].", above=0)
+    num_decoder_layers: int = option(6, "Decoder layers [N].", above=0)
+    dropout: float = option(
+        0.1, "Dropout on sub-layer outputs and on embeddings plus positions [P_drop].", at_least=0, below=1
+    )
+    activation: str = option("relu", "Between the two products of the feed-forward network.", ("relu", "gelu"))
+    norm: str = option(
+        "post",
+        "post: LayerNorm(x + Sublayer(x)) as in the paper; pre: x + Sublayer(LayerNorm(x)) and a last norm a stack.",
+        ("post", "pre"),
+    )
+    positions: str = option(
+        "sinusoidal",
+        "How positions enter: the paper's sinusoids, a learned table (Table 3 row E), or none.",
+        ("sinusoidal", "learned", "none"),
+    )
+    max_length: int = option(
+        1024, "Rows of a learned position table; no sentence or decode can be longer with it.", above=0
+    )
+    tied_embeddings: str = option(
+        "all",
+        "all: source, target and output share one matrix (section 3.4); output: target and output; none: three.",
+        ("all", "output", "none"),
+    )
+    attention: str = option(
+        "transformer.model.attention:MultiHeadAttention",
+        "The attention class, package.module:Class; your own outside this package trains by naming it here.",
+    )
+    dtype: str = option(
+        "float32", "Precision of the products; parameters stay float32 in both.", ("float32", "bfloat16")
+    )
+    unroll: int = option(
+        1, "Layers unrolled in each turn of the scan over layers; more is faster, compiles longer.", above=0
+    )
+
+    @property
+    def key_size(self) -> int:
+        """d_k, resolved."""
+        return self.d_model // self.num_heads if self.d_k is None else self.d_k
+
+    @property
+    def value_size(self) -> int:
+        """d_v, resolved."""
+        return self.key_size if self.d_v is None else self.d_v
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """Where text comes from and how it becomes batches.
+
+    A corpus is one string, optionally weighted (`2*lines:...` is seen twice an epoch, `0.5*...` by half):
+        phrasebook[:train|validation|test]          the built-in corpus
+        lines:SOURCE_FILES:TARGET_FILES             aligned line files (plain, .gz, .xz), commas between several
+        tsv:FILES                                   source TAB target
+        tfds:NAME/CONFIG[:SPLIT]                    a TensorFlow Datasets set, e.g. tfds:wmt14_translate/de-en
+    """
+
+    train: tuple[str, ...] = option(("phrasebook:train",), "Training corpora, written as said above.")
+    validation: tuple[str, ...] = option(("phrasebook:validation",), "Corpora scored during training.")
+    test: tuple[str, ...] = option(("phrasebook:test",), "Corpora scored once at the end; none: ().")
+    source_language: str = option("en", "Language code of the source side.")
+    target_language: str = option("de", "Language code of the target side; the BLEU tokenizer follows it.")
+    data_dir: str | None = option(None, "Where TFDS finds prepared data sets; unset: its own default.")
+    cache_dir: str | None = option(None, "Where tokenised corpora are kept; unset: ~/.cache/transformer/data.")
+    max_length: int = option(
+        128, "Longest sentence of either side in tokens, end included; longer pairs are dropped.", above=0
+    )
+    max_length_ratio: float = option(
+        0.0, "Drop pairs whose sides differ by more than this factor in words, 1 or more; 0: keep.", at_least=0
+    )
+    deduplicate: bool = option(False, "Drop training pairs seen before.")
+    batching: str = option(
+        "buckets",
+        "buckets: rows of similar length, a few shapes; packing: several examples a row, one shape, with segments.",
+        ("buckets", "packing"),
+    )
+    batch_tokens: int = option(
+        4096, "Tokens a side in a batch, padding included; the rows follow from the length.", above=0
+    )
+    num_buckets: int = option(6, "Batch shapes used by length buckets (each is compiled once).", above=0)
+    pack_length: int = option(256, "Length of a packed row.", above=0)
+    rows_multiple_of: int = option(
+        8,
+        "Rows of every batch are a multiple of this, so that data * fsdp devices * training.accumulate may divide it.",
+        above=0,
+    )
+    workers: int = option(0, "Threads that tokenise; 0: one a core, at most 8.", at_least=0)
+    read_ahead: int = option(8, "Batches made ahead of the step.", above=0)
+
+
+@dataclasses.dataclass
+class TokenizerConfig:
+    """Text <-> pieces, by SentencePiece. Trained on the training text unless a model file is given."""
+
+    model: str | None = option(None, "A trained SentencePiece .model file for both sides (or the source, see below).")
+    target_model: str | None = option(
+        None, "A second .model file for the target side; makes the vocabularies separate."
+    )
+    algorithm: str = option("bpe", "How pieces are found when a model is trained.", ("bpe", "unigram"))
+    vocab_size: int = option(
+        8000, "Pieces, a side when the vocabularies are separate; unused when a model is given.", above=0
+    )
+    shared: bool = option(True, "One vocabulary for both languages (section 5.1) when a model is trained.")
+    sample_lines: int = option(2_000_000, "Lines a side the model is trained on, drawn evenly; 0: all.", at_least=0)
+    character_coverage: float = option(
+        0.9999, "Share of characters that get a piece; 0.9995 for Chinese, Japanese.", at_least=0.98, at_most=1
+    )
+    byte_fallback: bool = option(False, "Spell unknown characters in bytes (256 pieces) rather than lose them.")
+
+    @property
+    def shares_vocabulary(self) -> bool:
+        """Whether both sides have one vocabulary, trained or given."""
+        return self.shared if self.model is None else self.target_model is None
+
+
+@dataclasses.dataclass
+class OptimizerConfig:
+    """Adam and how its learning rate moves (section 5.3)."""
+
+    name: str = option("adam", "adamw adds decoupled weight decay.", ("adam", "adamw"))
+    schedule: str = option(
+        "paper",
+        "paper: learning_rate * d_model^-0.5 * min(s^-0.5, s * warmup^-1.5); "
+        "inverse_sqrt: up to learning_rate, then sqrt(warmup / s); "
+        "cosine: up to learning_rate, then down to final_scale of it; constant: up, then flat.",
+        ("paper", "inverse_sqrt", "cosine", "constant"),
+    )
+    learning_rate: float = option(1.0, "The peak; with schedule=paper a factor on the paper's formula.", above=0)
+    warmup_steps: int = option(4000, "Steps of linear warm-up [warmup_steps].", above=0)
+    final_scale: float = option(0.0, "With cosine: the last learning rate over the peak.", at_least=0)
+    beta1: float = option(0.9, "Decay of Adam's first moment.", at_least=0, below=1)
+    beta2: float = option(0.98, "Decay of Adam's second moment.", at_least=0, below=1)
+    epsilon: float = option(1e-9, "Added to the root of Adam's second moment.", above=0)
+    weight_decay: float = option(0.0, "Decoupled weight decay on matrices; adamw only.", at_least=0)
+    clip_norm: float = option(0.0, "Scale gradients down to this global norm; 0: never.", at_least=0)
+
+
+@dataclasses.dataclass
+class TrainingConfig:
+    """The loop: how long, what is optimised, what is said meanwhile."""
+
+    steps: int = option(100_000, "Optimizer steps.", above=0)
+    label_smoothing: float = option(
+        0.1, "Probability mass spread evenly over the vocabulary [epsilon_ls].", at_least=0, below=1
+    )
+    accumulate: int = option(
+        1, "Parts a batch is split into to save memory; gradients are weighted by tokens.", above=0
+    )
+    ema_decay: float = option(
+        0.0, "Keep an exponential moving average of the parameters and decode with it; 0: no.", at_least=0, below=1
+    )
+    non_finite: str = option(
+        "stop", "On a loss or gradient that is not finite: stop, or skip that step.", ("stop", "skip")
+    )
+    log_every: int = option(
+        100, "Steps between lines of metrics.jsonl; each is the mean since the one before.", above=0
+    )
+    loss_chunk_mb: int = option(64, "Logits held at once in the loss, in MiB; the rest is never materialised.", above=0)
+    profile_steps: int = option(
+        0, "Steps of profiler trace taken after warm-up, written to WORKDIR/profile.", at_least=0
+    )
+
+
+@dataclasses.dataclass
+class EvaluationConfig:
+    """What is measured during training and decides which checkpoint is the best."""
+
+    every: int = option(5000, "Steps between validations.", above=0)
+    bleu_sentences: int = option(
+        500, "Validation sentences translated each time; 0: validation loss only, -1: all.", at_least=-1
+    )
+    beam_size: int = option(1, "Beam of the validation translations; 1 is greedy and fast.", above=0)
+    samples: int = option(3, "Translations printed each time.", at_least=0)
+    metric: str = option("bleu", "What makes a checkpoint the best.", ("bleu", "loss"))
+    patience: int = option(0, "Stop after this many validations without a better metric; 0: never.", at_least=0)
+
+
+@dataclasses.dataclass
+class CheckpointConfig:
+    """What is kept on disk."""
+
+    every: int = option(1000, "Steps between checkpoints.", above=0)
+    keep_last: int = option(3, "Newest checkpoints kept.", above=0)
+    keep_every: int = option(0, "Steps whose multiples are kept for good; 0: none.", at_least=0)
+    keep_best: int = option(1, "Best checkpoints kept by evaluation.metric.", at_least=0)
+    average: int = option(
+        0, "Newest checkpoints averaged for the final score and translation (paper: 5); 0 or 1: none.", at_least=0
+    )
+
+
+@dataclasses.dataclass
+class DecodingConfig:
+    """Beam search (section 6.1)."""
+
+    beam_size: int = option(4, "Hypotheses kept; 1 is greedy.", above=0)
+    length_penalty: float = option(
+        0.6, "alpha of ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); fairseq's differs.", at_least=0
+    )
+    extra_length: int = option(50, "Longest output: this many tokens more than the input.", above=0)
+    batch_size: int = option(64, "Sentences translated together.", above=0)
+
+
+@dataclasses.dataclass
+class MeshConfig:
+    """How devices are arranged. One of the sizes may be -1: what the others leave."""
+
+    data: int = option(-1, "Devices over which batches are split; parameters are copied.")
+    fsdp: int = option(1, "Devices over which batches, parameters and optimizer state are split.")
+    tensor: int = option(1, "Devices over which heads, the feed-forward network and the vocabulary are split.")
+
+
+@dataclasses.dataclass
+class Config:
+    """One run."""
+
+    seed: int = option(
+        0, "Everything random follows from it: parameters, order of the data, dropout.", at_least=0, below=2**32
+    )
+    model: ModelConfig = section(ModelConfig)
+    data: DataConfig = section(DataConfig)
+    tokenizer: TokenizerConfig = section(TokenizerConfig)
+    optimizer: OptimizerConfig = section(OptimizerConfig)
+    training: TrainingConfig = section(TrainingConfig)
+    evaluation: EvaluationConfig = section(EvaluationConfig)
+    checkpoint: CheckpointConfig = section(CheckpointConfig)
+    decoding: DecodingConfig = section(DecodingConfig)
+    mesh: MeshConfig = section(MeshConfig)

@@ -1,0 +1,187 @@
+"""What makes a config impossible, each with the way out."""
+
+import re
+import types
+import typing
+from typing import Any
+
+from transformer.config.field_info import FieldInfo, example, fields, get
+from transformer.config.options import ConfigError
+from transformer.config.sections import Config, TokenizerConfig
+
+
+def validate(config: Config) -> Config:
+    """Returns `config`, or raises `ConfigError` for the first field that cannot be.
+
+    What depends on more than the config (the devices present, the size of a trained vocabulary) is checked where
+    that is known: `sharding.make_mesh`, `data.tokenizer`.
+    """
+    for info in fields():
+        value = get(config, info.name)
+        if not _has_type(value, info.type):
+            reason = f"is {type(value).__name__}, not {info.type_name}"
+            raise ConfigError(info.name, value, reason, f"{_type_remedy(info)}.")
+        if info.choices and value not in info.choices:
+            raise ConfigError(info.name, value, "is not one of the choices", f"Choose from {', '.join(info.choices)}.")
+        _check_range(info, value)
+    _check_combinations(config)
+    return config
+
+
+def _has_type(value: Any, declared: Any) -> bool:
+    if isinstance(declared, types.UnionType):
+        return any(_has_type(value, part) for part in typing.get_args(declared))
+    if typing.get_origin(declared) is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, typing.get_args(declared)[0]) for item in value)
+    if declared is float:
+        return isinstance(value, (int, float)) and not isinstance(value, bool)
+    if declared is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, declared)
+
+
+def _type_remedy(info: FieldInfo) -> str:
+    if typing.get_origin(info.type) is tuple:
+        return "Write a tuple of strings, such as ('lines:a.en:a.de',)"
+    return f"Write for example {example(info)!r}"
+
+
+def _check_range(info: FieldInfo, value: Any) -> None:
+    if not isinstance(value, (int, float)) or info.bounds.hold(value):
+        return
+    remedy = "Leave it unset for the default." if info.default is None else f"The default is {info.default}."
+    raise ConfigError(info.name, value, f"must be {info.bounds}", remedy)
+
+
+def _check_combinations(config: Config) -> None:
+    _check_model(config)
+    _check_data(config)
+    _check_tokenizer(config.tokenizer)
+    _check_training(config)
+    _check_mesh(config)
+
+
+def _check_model(config: Config) -> None:
+    model, data = config.model, config.data
+    if model.d_k is None and model.d_model % model.num_heads:
+        raise ConfigError(
+            "model.num_heads",
+            model.num_heads,
+            f"does not divide model.d_model = {model.d_model}",
+            "Choose a divisor, or set model.d_k (and model.d_v) yourself.",
+        )
+    if model.positions == "sinusoidal" and model.d_model % 2:
+        raise ConfigError("model.d_model", model.d_model, "is odd", "Sinusoids come in pairs: make it even.")
+    if model.positions == "learned" and model.max_length < data.max_length:
+        raise ConfigError(
+            "model.max_length",
+            model.max_length,
+            f"learned positions end before data.max_length = {data.max_length}",
+            "Raise the former or lower the latter.",
+        )
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", model.attention):
+        raise ConfigError("model.attention", model.attention, "names no class", "Write package.module:Class.")
+    if model.tied_embeddings == "all" and not config.tokenizer.shares_vocabulary:
+        raise ConfigError(
+            "model.tied_embeddings",
+            "all",
+            "needs one shared vocabulary, the tokenizer has two",
+            "Set model.tied_embeddings=output, or tokenizer.shared=true without tokenizer.target_model.",
+        )
+
+
+def _check_data(config: Config) -> None:
+    data = config.data
+    if not data.train:
+        raise ConfigError("data.train", data.train, "is empty", "Name a corpus, such as phrasebook.")
+    if not data.validation:
+        raise ConfigError("data.validation", data.validation, "is empty", "Name a corpus to score during training.")
+    if 0 < data.max_length_ratio < 1:
+        raise ConfigError(
+            "data.max_length_ratio",
+            data.max_length_ratio,
+            "would drop even pairs of equal length",
+            "Set it to 1 or more, or to 0 to keep all.",
+        )
+    if data.batching == "packing" and data.pack_length < data.max_length:
+        raise ConfigError(
+            "data.pack_length",
+            data.pack_length,
+            f"a pair of data.max_length = {data.max_length} does not fit a row",
+            "Raise pack_length or lower max_length.",
+        )
+    longest = data.pack_length if data.batching == "packing" else data.max_length
+    if data.batch_tokens < longest * data.rows_multiple_of:
+        raise ConfigError(
+            "data.batch_tokens",
+            data.batch_tokens,
+            f"holds fewer than data.rows_multiple_of = {data.rows_multiple_of} rows of {longest} tokens",
+            f"Raise it to {longest * data.rows_multiple_of}, or lower the length or data.rows_multiple_of.",
+        )
+
+
+def _check_tokenizer(tokenizer: TokenizerConfig) -> None:
+    if tokenizer.target_model and not tokenizer.model:
+        raise ConfigError(
+            "tokenizer.target_model", tokenizer.target_model, "has no source model beside it", "Set tokenizer.model."
+        )
+    # The special pieces, and one for each byte.
+    taken = 4 + 256 * tokenizer.byte_fallback
+    if tokenizer.model is None and tokenizer.vocab_size <= taken:
+        raise ConfigError(
+            "tokenizer.vocab_size",
+            tokenizer.vocab_size,
+            f"leaves no piece for text: {taken} are taken by special pieces{' and bytes' * tokenizer.byte_fallback}",
+            f"Set it above {taken}.",
+        )
+
+
+def _check_training(config: Config) -> None:
+    data, optimizer, evaluation, checkpoint = config.data, config.optimizer, config.evaluation, config.checkpoint
+    if data.rows_multiple_of % config.training.accumulate:
+        raise ConfigError(
+            "training.accumulate",
+            config.training.accumulate,
+            f"does not divide data.rows_multiple_of = {data.rows_multiple_of}",
+            "Choose a divisor or raise data.rows_multiple_of.",
+        )
+    if optimizer.weight_decay and optimizer.name != "adamw":
+        raise ConfigError(
+            "optimizer.weight_decay", optimizer.weight_decay, "is for adamw only", "Set optimizer.name=adamw."
+        )
+    if optimizer.schedule == "cosine" and optimizer.warmup_steps >= config.training.steps:
+        raise ConfigError(
+            "optimizer.warmup_steps",
+            optimizer.warmup_steps,
+            f"the warm-up never ends within training.steps = {config.training.steps}",
+            "Shorten it: cosine starts down after it.",
+        )
+    if evaluation.metric == "bleu" and evaluation.bleu_sentences == 0 and evaluation.patience:
+        raise ConfigError(
+            "evaluation.metric",
+            "bleu",
+            "cannot stop training while evaluation.bleu_sentences = 0",
+            "Set evaluation.metric=loss, or translate some sentences.",
+        )
+    if checkpoint.average > checkpoint.keep_last:
+        raise ConfigError(
+            "checkpoint.average",
+            checkpoint.average,
+            f"only checkpoint.keep_last = {checkpoint.keep_last} checkpoints are kept",
+            "Raise keep_last or average fewer.",
+        )
+
+
+def _check_mesh(config: Config) -> None:
+    model, mesh = config.model, config.mesh
+    sizes = {"mesh.data": mesh.data, "mesh.fsdp": mesh.fsdp, "mesh.tensor": mesh.tensor}
+    for name, size in sizes.items():
+        if size < 1 and size != -1:
+            raise ConfigError(name, size, "is no number of devices", "Give 1 or more, or -1 for what is left.")
+    if list(sizes.values()).count(-1) > 1:
+        raise ConfigError("mesh", tuple(sizes.values()), "has more than one -1", "Leave -1 on one axis only.")
+    for field, split in {"num_heads": model.num_heads, "d_ff": model.d_ff}.items():
+        if mesh.tensor > 1 and split % mesh.tensor:
+            raise ConfigError(
+                "mesh.tensor", mesh.tensor, f"does not divide model.{field} = {split}", "Choose a divisor."
+            )
