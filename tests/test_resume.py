@@ -224,9 +224,9 @@ KILLS = 20
 class Tormentor:
     """Kills runs, each time somewhere else, and damages what they leave."""
 
-    def __init__(self, workdir: Path, seed: int):
+    def __init__(self, workdir: Path):
         self._workdir = workdir
-        self._random = random.Random(seed)
+        self._random = random.Random(0)
         self.in_saves = self.in_validations = 0
         self.damages = []
 
@@ -234,15 +234,16 @@ class Tormentor:
         """The next one: by turns at a random time, inside a save and inside a validation."""
         chance = self._random
         return [
-            Kill("step", chance.randint(1, 5), chance.uniform(0, 0.2)),
-            Kill("save", chance.randint(1, 2), chance.uniform(0, 0.03)),
-            Kill("validation", 1, chance.uniform(0, 0.1)),
+            Kill("step", chance.randint(1, 30), chance.uniform(0, 0.2)),
+            Kill("save", chance.randint(1, 5), chance.uniform(0, 0.03)),
+            Kill("validation", chance.randint(1, 2), chance.uniform(0, 0.03)),
         ][number % 3]
 
-    def note(self) -> None:
-        """Where did the kill hit?"""
+    def note(self, since: float) -> None:
+        """Where did the kill hit, of a process started at a time?"""
         entries = list((self._workdir / "checkpoints").glob("*"))
-        self.in_saves += any(not (path / manifest.NAME).exists() for path in entries)
+        unfinished = [path for path in entries if not (path / manifest.NAME).exists()]
+        self.in_saves += any(path.stat().st_mtime > since for path in unfinished)
         mark = self._workdir.with_suffix(".validating")
         self.in_validations += mark.exists()
         mark.unlink(missing_ok=True)
@@ -270,13 +271,14 @@ class Tormentor:
 @pytest.mark.slow
 def test_killed_twenty_times_with_damage_between(server, whole_run, tmp_path):
     config, workdir = config_of(whole_run), tmp_path / "workdir"
-    config.training.steps = 150
+    config.training.steps = 400
     server.train(config, tmp_path / "whole")
-    tormentor = Tormentor(workdir, seed=len(whole_run.name))
+    tormentor = Tormentor(workdir)
     damaged, resumed_from = None, []
     for number in range(KILLS):
+        began = time.time()
         said = server.train(config, workdir, tormentor.kill(number))
-        tormentor.note()
+        tormentor.note(began)
         if damaged is not None:
             assert f"Checkpoint {damaged} cannot be used" in said
         resumed_from.append(CheckpointReader(workdir / "checkpoints").latest())
