@@ -104,11 +104,11 @@ BAD = {
     ),
     "fsdp does not divide the width": (
         [*TRAIN, *UNPREPARED, "--config.mesh.fsdp=8", "--config.model.d_model=36"],
-        ["mesh.fsdp", "d_model = 36", "divisor"],
+        ["mesh.fsdp", "d_model = 36", "Change one"],
     ),
     "tensor does not divide the vocabulary": (
         [*TRAIN, *UNPREPARED, "--config.mesh.tensor=4", "--config.tokenizer.vocab_size=1001"],
-        ["mesh.tensor", "vocabulary of 1001", "divisor"],
+        ["mesh.tensor", "vocabulary of 1001", "Change one"],
     ),
     "heads do not divide": ([*TRAIN, "--config.model.num_heads=7"], ["model.num_heads", "7", "divisor"]),
     "mesh does not fit": ([*TRAIN, "--config.mesh.data=3"], ["mesh", "3", "-1"]),

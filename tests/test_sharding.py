@@ -7,7 +7,7 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from transformer import sharding
-from transformer.config import ConfigError, MeshConfig
+from transformer.config import ConfigError, MeshConfig, ModelConfig
 from transformer.sharding import STORED, USED, Rules, check_batch, check_model, make_mesh, stored_shardings, to_global
 
 
@@ -102,11 +102,13 @@ def test_rows_must_fit_devices_and_parts(mesh):
 
 
 def test_parameters_must_fit_the_mesh(mesh):
-    check_model(mesh, d_model=16, vocab_sizes=(30, 40))
-    with pytest.raises(ConfigError, match=r"config.mesh.fsdp = 2: does not divide model.d_model = 15"):
-        check_model(mesh, 15, (30,))
+    fits = {"d_model": 16, "num_heads": 4, "d_ff": 32}
+    check_model(mesh, ModelConfig(**fits), vocab_sizes=(30, 40))
+    for field, size, axis in (("d_model", 15, "fsdp"), ("num_heads", 3, "tensor"), ("d_ff", 31, "tensor")):
+        with pytest.raises(ConfigError, match=rf"config.mesh.{axis} = 2: does not divide model.{field} = {size}"):
+            check_model(mesh, ModelConfig(**{**fits, field: size}), (30,))
     with pytest.raises(ConfigError, match=r"config.mesh.tensor = 2: does not divide the vocabulary of 31 pieces"):
-        check_model(mesh, 16, (30, 31))
+        check_model(mesh, ModelConfig(**fits), (30, 31))
 
 
 # --- arrays ---

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from transformer.config import ConfigError, MeshConfig
+from transformer.config import ConfigError, MeshConfig, ModelConfig
 
 AXES = ("data", "fsdp", "tensor")
 
@@ -37,7 +37,7 @@ class Rules:
         Raises:
           ValueError: when two dimensions would be split over the same mesh axis.
         """
-        axes = [dataclasses.asdict(self).get(name) if name else None for name in names]
+        axes = [getattr(self, name) if name not in (None, "layers") else None for name in names]
         used = [axis for entry in axes if entry for axis in entry]
         if len(used) != len(set(used)):
             raise ValueError(f"Axes {names} map to mesh axes {axes}: one mesh axis cannot split two dimensions.")
@@ -109,20 +109,15 @@ def check_batch(mesh: Mesh, rows_multiple_of: int, accumulate: int) -> None:
         )
 
 
-def check_model(mesh: Mesh, d_model: int, vocab_sizes: tuple[int, ...]) -> None:
+def check_model(mesh: Mesh, model: ModelConfig, vocab_sizes: tuple[int, ...]) -> None:
     """Raises ConfigError unless the parameters can be split over the mesh."""
-    if d_model % mesh.shape["fsdp"]:
-        raise ConfigError(
-            "mesh.fsdp", mesh.shape["fsdp"], f"does not divide model.d_model = {d_model}", "Choose a divisor."
-        )
-    for size in vocab_sizes:
-        if size % mesh.shape["tensor"]:
-            raise ConfigError(
-                "mesh.tensor",
-                mesh.shape["tensor"],
-                f"does not divide the vocabulary of {size} pieces",
-                "Choose a divisor, or tokenizer.vocab_size as a multiple.",
-            )
+    split = [("fsdp", f"model.d_model = {model.d_model}", model.d_model)]
+    split += [("tensor", f"model.num_heads = {model.num_heads}", model.num_heads)]
+    split += [("tensor", f"model.d_ff = {model.d_ff}", model.d_ff)]
+    split += [("tensor", f"the vocabulary of {size} pieces", size) for size in vocab_sizes]
+    for axis, what, size in split:
+        if size % mesh.shape[axis]:
+            raise ConfigError(f"mesh.{axis}", mesh.shape[axis], f"does not divide {what}", "Change one of them.")
 
 
 def stored_shardings(mesh: Mesh, names: Any) -> Any:

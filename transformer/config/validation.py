@@ -173,15 +173,10 @@ def _check_training(config: Config) -> None:
 
 
 def _check_mesh(config: Config) -> None:
-    model, mesh = config.model, config.mesh
+    mesh = config.mesh
     sizes = {"mesh.data": mesh.data, "mesh.fsdp": mesh.fsdp, "mesh.tensor": mesh.tensor}
     for name, size in sizes.items():
         if size < 1 and size != -1:
             raise ConfigError(name, size, "is no number of devices", "Give 1 or more, or -1 for what is left.")
     if list(sizes.values()).count(-1) > 1:
         raise ConfigError("mesh", tuple(sizes.values()), "has more than one -1", "Leave -1 on one axis only.")
-    for field, split in {"num_heads": model.num_heads, "d_ff": model.d_ff}.items():
-        if mesh.tensor > 1 and split % mesh.tensor:
-            raise ConfigError(
-                "mesh.tensor", mesh.tensor, f"does not divide model.{field} = {split}", "Choose a divisor."
-            )

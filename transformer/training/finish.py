@@ -19,8 +19,10 @@ from transformer.training.rates import Rates
 from transformer.training.run import Run
 from transformer.training.samples import Sample, as_text
 from transformer.training.summary import Summary
+from transformer.training.workdir import Workdir
 
 SAMPLES = 5
+LONGEST_EXAMPLE = 15  # words, in a picture
 
 
 def finish(
@@ -36,9 +38,7 @@ def finish(
 
     scores = [score for test in run.prepared.test for score in _score(test, translator)]
     records = metrics_log.read(run.workdir.metrics)
-    curves.draw(records, run.workdir.curves, f"{run.workdir.root.name}: {reason}")
-    example = _draw_attention(translator, run)
-
+    example = _example(run)
     total = rates.fields(rates.total) if rates.total.steps else dict.fromkeys(_SPEEDS, 0.0)
     result = Summary(
         workdir=str(run.workdir.root),
@@ -53,10 +53,13 @@ def finish(
         compilations=compilations.count,
         compile_seconds=compilations.seconds,
         recompilations=compilations.after_warm_up,
-        example=example,
+        example=example.source,
     )
+    # The result first: it must not be lost to a picture that cannot be drawn.
     summary.write(result, run.workdir.summary)
     logging.info("%s", summary.as_text(result))
+    curves.draw(records, run.workdir.curves, f"{run.workdir.root.name}: {reason}")
+    _draw_attention(translator, example, run.workdir)
     return result
 
 
@@ -73,23 +76,31 @@ def _score(test: EvaluationSet, translator: Translator) -> list[Score]:
     return [dataclasses.replace(score, name=f"{score.name} of {test.name}") for score in evaluation.scores]
 
 
-def _draw_attention(translator: Translator, run: Run) -> str:
-    """Draws where the model looks in one held-out sentence, and returns that sentence."""
+@dataclasses.dataclass(frozen=True)
+class _Example:
+    """A held-out sentence to look into. `target`: of a translation that ends in its verb's prefix; else the model's."""
+
+    source: str
+    target: str | None = None
+
+
+def _example(run: Run) -> _Example:
     data = run.config.data
     if data.validation[0].startswith("phrasebook") and data.target_language == "de":
-        # Its known translation, which ends in the verb's prefix whatever the model has learnt.
         pair = separable_verb()
-        source, seen = pair.source, translator.attention(pair.source, pair.target)
-        highlight = last_word(seen.target_pieces)
-    else:
-        source, highlight = run.prepared.validation.sources[0], None
-        seen = translator.attention(source)
+        return _Example(pair.source, pair.target)
+    sources = run.prepared.validation.sources
+    return _Example(next((source for source in sources if 0 < len(source.split()) <= LONGEST_EXAMPLE), sources[0][:80]))
+
+
+def _draw_attention(translator: Translator, example: _Example, workdir: Workdir) -> None:
+    """Draws where the model looks in the example."""
+    seen = translator.attention(example.source, example.target)
     attention_picture.draw(
         seen.cross_LNTS,
         seen.source_pieces,
         seen.target_pieces,
-        run.workdir.attention,
-        title=source,
-        highlight=highlight,
+        workdir.attention,
+        title=example.source,
+        highlight=None if example.target is None else last_word(seen.target_pieces),
     )
-    return source

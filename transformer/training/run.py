@@ -56,7 +56,7 @@ class Run:
         if saved is not None:
             _check_changes(config_module.from_json(saved.config_json), config, saved.step)
         tokenizers = None if saved is None else Tokenizers.from_files(saved.tokenizer_files)
-        sharding.check_model(mesh, config.model.d_model, _known_sizes(config, tokenizers))
+        sharding.check_model(mesh, config.model, _known_sizes(config, tokenizers))
         with ProgressBar() as progress:
             prepared = prepare(config, tokenizers=tokenizers, progress=progress)
         logging.info("%s", prepared.summary())
@@ -65,7 +65,7 @@ class Run:
         batches = training_batches(corpora, config.data, config.seed)
         logging.info("%s", batches.statistics)
         sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
-        sharding.check_model(mesh, config.model.d_model, sizes)
+        sharding.check_model(mesh, config.model, sizes)
         blueprint = Blueprint.of(config.model, *sizes)
         logging.info("%s parameters; mesh %s", f"{blueprint_module.count(blueprint.shapes()):,}", dict(mesh.shape))
         trainer = Trainer.of(config, blueprint, mesh)

@@ -165,6 +165,7 @@ def translator(
 ) -> Translator:
     """A translator with the parameters of these checkpoints, on `mesh`."""
     tokenizers = Tokenizers.from_files(chosen[0].metadata.tokenizer_files)
+    sharding.check_model(mesh, config.model, (tokenizers.source.size, tokenizers.target.size))
     blueprint = Blueprint.of(config.model, tokenizers.source.size, tokenizers.target.size)
     shapes = jax.tree.map(
         lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
