@@ -3,7 +3,9 @@
     python benchmarks/phrasebook_floor.py [--train 120000] [--test 1000] [--json floor.json]
 
 Each lookup answers with the translation of the most similar training sentence; copying answers with the source.
-Prints a table and, as its last line, one JSON object. About a minute on one CPU core.
+The floor belongs to the number of training sentences: 48.3 BLEU with the default 120,000; measure it again for a run
+on `phrasebook:train:COUNT`. Prints a table and, as its last line, one JSON object. About a minute on one CPU core and
+1 GB; ten times that for a million training pairs.
 """
 
 import argparse

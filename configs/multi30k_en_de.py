@@ -3,10 +3,11 @@
     transformer train --config=configs/multi30k_en_de.py:FOLDER --workdir=runs/multi30k
 
 FOLDER holds train.en, train.de, val.*, test2016.* and test2017.* (task 1, raw text; the terms of the data set are
-research and education only, so it is not part of this project). The settings follow the best small text-only model
-that has been published: narrower than the paper's base model, which overfits here and scores less.
+research and education only, so it is not part of this project). The width is that of the best small text-only model
+that has been published: the paper's base model overfits here and scores less.
 
-Hardware: two CPU cores. Expected: at least 38 cased sacreBLEU on test2016.
+Hardware: two CPU cores, about half an hour. The score is not measured yet; the published model has 41.0 on lower-cased,
+tokenised text (test2016).
 """
 
 from pathlib import Path
@@ -24,6 +25,7 @@ def get_config(folder: str) -> Config:
     model.d_ff = 256
     model.num_encoder_layers = 4
     model.num_decoder_layers = 4
+    model.norm = "pre"  # at step 300 BLEU 12 on val; post-norm 8 at step 800
     model.dropout = 0.2
     model.dtype = "bfloat16"
 
@@ -38,12 +40,12 @@ def get_config(folder: str) -> Config:
 
     optimizer = config.optimizer
     optimizer.schedule = "cosine"
-    optimizer.learning_rate = 0.004
-    optimizer.warmup_steps = 300
+    optimizer.learning_rate = 0.003
+    optimizer.warmup_steps = 200
     optimizer.clip_norm = 1.0
 
-    config.training.steps = 2000
-    config.evaluation.every = 400  # a multiple of checkpoint.every: the last 5 checkpoints stay evenly spaced
+    config.training.steps = 1500
+    config.evaluation.every = 300  # a multiple of checkpoint.every: the last 5 checkpoints stay evenly spaced
     config.evaluation.bleu_sentences = -1
     config.checkpoint.every = 100
     config.checkpoint.keep_last = 5

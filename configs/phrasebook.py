@@ -31,12 +31,12 @@ def get_config() -> Config:
     optimizer = config.optimizer
     optimizer.schedule = "cosine"
     optimizer.learning_rate = 3e-3
-    optimizer.warmup_steps = 120
+    optimizer.warmup_steps = 150
     optimizer.clip_norm = 1.0
 
-    config.training.steps = 400
+    config.training.steps = 500
     config.training.log_every = 25
-    config.evaluation.every = 200
+    config.evaluation.every = 250
     config.evaluation.bleu_sentences = 200
-    config.checkpoint.every = 200
+    config.checkpoint.every = 250
     return config

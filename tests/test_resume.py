@@ -22,6 +22,7 @@ import jax
 import numpy as np
 import pytest
 import tiny_run
+from absl import logging
 from matplotlib import figure  # noqa: F401  imported before the forks, not in each of them
 
 from transformer import config as config_module
@@ -98,6 +99,7 @@ def wait_for(condition) -> None:
 
 
 def serve() -> None:
+    logging.set_verbosity(logging.INFO)
     jax.config.update("jax_num_cpu_devices", 1)
     for line in sys.stdin:
         order = json.loads(line)

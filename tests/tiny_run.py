@@ -57,7 +57,7 @@ def config(folder: Path) -> Config:
     config.evaluation.every = 24
     config.evaluation.bleu_sentences = 8
     config.evaluation.samples = 1
-    config.checkpoint.every = 20
+    config.checkpoint.every = 12
     config.decoding.beam_size = 2
     config.decoding.extra_length = 4
     config.decoding.batch_size = 8

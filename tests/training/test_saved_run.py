@@ -103,7 +103,7 @@ def test_average_is_used_until_training_goes_on(copy):
 
 
 def test_average_of_more_than_there_are(copy):
-    with pytest.raises(WorkdirError, match="holds 3 checkpoints, not 4. Average fewer"):
+    with pytest.raises(WorkdirError, match="holds 3 checkpoints to average .*, not 4. Average fewer"):
         write_average(copy, 4)
 
 

@@ -82,7 +82,7 @@ def averaged_run(tmp_path_factory):
     folder = tmp_path_factory.mktemp("averaged")
     config = tiny_run.config(folder)
     config.data.batching, config.training.ema_decay, config.checkpoint.average = "packing", 0.8, 3
-    config.training.steps, config.evaluation.every, config.data.test = 24, 8, ()
+    config.training.steps, config.evaluation.every, config.checkpoint.every, config.data.test = 24, 8, 8, ()
     tiny_run.train(config, folder / "workdir")
     return folder / "workdir"
 

@@ -65,7 +65,7 @@ class DataConfig:
     """Where text comes from and how it becomes batches.
 
     A corpus is one string, optionally weighted (`2*lines:...` is seen twice an epoch, `0.5*...` by half):
-        phrasebook[:train|validation|test]          the built-in corpus
+        phrasebook[:train|validation|test[:COUNT]]  the built-in corpus; a million pairs: phrasebook:train:1000000
         lines:SOURCE_FILES:TARGET_FILES             aligned line files (plain, .gz, .xz), commas between several
         tsv:FILES                                   source TAB target
         tfds:NAME/CONFIG[:SPLIT]                    a TensorFlow Datasets set, e.g. tfds:wmt14_translate/de-en

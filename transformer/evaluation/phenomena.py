@@ -10,10 +10,11 @@ from transformer.data.phrasebook import Pair
 
 def accuracy_table(corpus: str, outputs: Sequence[str], data: DataConfig) -> str | None:
     """Whole sentences exactly right, by phenomenon, for the outputs of `phrasebook:SPLIT`; None for another corpus."""
-    name, _, split = corpus.partition(":")
+    name, *rest = corpus.split(":")
     if name != "phrasebook":
         return None
-    pairs = phrasebook.pairs(split or "train")
+    split, count = (*rest, "", "")[:2]
+    pairs = phrasebook.pairs(split or "train", int(count) if count else None)
     if data.target_language == "en":
         pairs = [dataclasses.replace(pair, source=pair.target, target=pair.source) for pair in pairs]
     table = phrasebook.accuracy_by_phenomenon(outputs, pairs)
