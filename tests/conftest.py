@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,9 @@ os.environ.update(
 )
 for _name in ("XDG_CACHE_HOME", "TFDS_DATA_DIR"):
     os.environ.pop(_name, None)
+
+# A shell starts what it runs in the background with Ctrl-C ignored; the tests send it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402  the environment above must come first
 

@@ -265,11 +265,13 @@ def test_leaving_the_block_waits(tmp_path):
 
 
 def hold(monkeypatch, module, name, may_go_on):
-    """Makes a function wait for the event first."""
+    """Makes a function wait for the event first, and interrupts the main thread when it begins to."""
     original = getattr(module, name)
+    main = threading.get_ident()
 
     def held(*args, **kwargs):
-        assert may_go_on.wait(10)
+        signal.pthread_kill(main, signal.SIGINT)
+        assert may_go_on.wait(60)
         return original(*args, **kwargs)
 
     monkeypatch.setattr(module, name, held)
@@ -282,8 +284,6 @@ def test_an_interrupt_loses_nothing(checkpoints, monkeypatch, stage):
         hold(monkeypatch, checkpoint.ocp, "save_async", may_go_on)
     else:
         hold(monkeypatch, manifest, "write", may_go_on)
-    interrupt = (threading.get_ident(), signal.SIGINT)
-    threading.Timer(0.3, signal.pthread_kill, interrupt).start()
     with pytest.raises(KeyboardInterrupt):
         save(checkpoints, 1)
     assert checkpoints.steps() == []

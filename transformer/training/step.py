@@ -169,7 +169,9 @@ class Trainer:
 
         # Row r goes to part r mod A: each device's rows are split evenly without moving any.
         def in_parts(array: jax.Array) -> jax.Array:
-            return jnp.moveaxis(array.reshape(batch_size // parts, parts, *array.shape[1:]), 1, 0)
+            shape = (batch_size // parts, parts, *array.shape[1:])
+            names = ("batch", *[None] * (len(shape) - 1))
+            return jnp.moveaxis(jnp.reshape(array, shape, out_sharding=sharding.used(*names)), 1, 0)
 
         def turn(total, part):
             return jax.tree.map(jnp.add, total, of_part(*part)), None
