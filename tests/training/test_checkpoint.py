@@ -264,13 +264,12 @@ def test_leaving_the_block_waits(tmp_path):
     assert CheckpointReader(tmp_path).steps() == [1]
 
 
-def hold(monkeypatch, module, name, may_go_on):
-    """Makes a function wait for the event first, and interrupts the main thread when it begins to."""
+def hold(monkeypatch, module, name, may_go_on, meanwhile=lambda: None):
+    """Makes a function wait for the event first; `meanwhile` is called when it begins to."""
     original = getattr(module, name)
-    main = threading.get_ident()
 
     def held(*args, **kwargs):
-        signal.pthread_kill(main, signal.SIGINT)
+        meanwhile()
         assert may_go_on.wait(60)
         return original(*args, **kwargs)
 
@@ -280,10 +279,9 @@ def hold(monkeypatch, module, name, may_go_on):
 @pytest.mark.parametrize("stage", ["copying", "writing"])
 def test_an_interrupt_loses_nothing(checkpoints, monkeypatch, stage):
     may_go_on = threading.Event()
-    if stage == "copying":
-        hold(monkeypatch, checkpoint.ocp, "save_async", may_go_on)
-    else:
-        hold(monkeypatch, manifest, "write", may_go_on)
+    held = (checkpoint.ocp, "save_async") if stage == "copying" else (manifest, "write")
+    main = threading.get_ident()
+    hold(monkeypatch, *held, may_go_on, meanwhile=lambda: signal.pthread_kill(main, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         save(checkpoints, 1)
     assert checkpoints.steps() == []
