@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -72,7 +73,7 @@ def config_of(model: dict, **training) -> Config:
 
 
 def trainer_of(config: Config, sizes: tuple[int, int, int] = (1, 1, 1)) -> Trainer:
-    count = int(np.prod(sizes))
+    count = math.prod(sizes)
     return Trainer.of(config, blueprint_of(config.model), make_mesh(MeshConfig(*sizes), jax.devices()[:count]))
 
 
@@ -158,7 +159,7 @@ def test_the_shardings_of_every_variant_fit(variant):
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 1), (4, 2, 1), (1, 8, 1)])
 def test_parts_fit_where_each_device_has_one_row_of_a_part(sizes):
-    assert_traces(trainer_of(config_of(DROPPING, accumulate=ROWS // np.prod(sizes)), sizes))
+    assert_traces(trainer_of(config_of(DROPPING, accumulate=ROWS // math.prod(sizes)), sizes))
 
 
 def test_the_state_lies_where_it_should():
