@@ -6,8 +6,8 @@ FOLDER holds train.en, train.de, val.*, test2016.* and test2017.* (task 1, raw t
 research and education only, so it is not part of this project). The width is that of the best small text-only model
 that has been published: the paper's base model overfits here and scores less.
 
-Hardware: two CPU cores, about half an hour. The score is not measured yet; the published model has 41.0 on lower-cased,
-tokenised text (test2016).
+Hardware: two CPU cores, about half an hour. Measured on test2016: 35.1 BLEU cased and detokenised, 35.5 lower-cased and
+tokenised, where the published model has 41.0 after five times the steps.
 """
 
 from pathlib import Path
@@ -25,7 +25,7 @@ def get_config(folder: str) -> Config:
     model.d_ff = 256
     model.num_encoder_layers = 4
     model.num_decoder_layers = 4
-    model.norm = "pre"  # at step 300 BLEU 12 on val; post-norm 8 at step 800
+    model.norm = "pre"  # BLEU on val: 12 at step 300; post-norm 8 at step 800
     model.dropout = 0.2
     model.dtype = "bfloat16"
 
