@@ -92,7 +92,8 @@ def _forward(smoothing, dtype, positions, hidden_BTD, table_VD, targets_BT, real
     chunks = _in_chunks(positions, hidden_BTD, targets_BT, real_BT)
     (sums, table_gradient_VD), hidden_gradient_CBTD = jax.lax.scan(turn, start, chunks)
     hidden_gradient_BTD = jnp.moveaxis(hidden_gradient_CBTD, 0, 1).reshape(hidden_BTD.shape)
-    return sums, (hidden_gradient_BTD, table_gradient_VD)
+    # Of a batch of one row, reshape takes the name of its axis away.
+    return sums, (sharding.place(hidden_gradient_BTD, "batch", None, None), table_gradient_VD)
 
 
 def _backward(smoothing, dtype, positions, saved, cotangents):
