@@ -27,6 +27,10 @@ for _name in ("XDG_CACHE_HOME", "TFDS_DATA_DIR"):
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 import jax  # noqa: E402  the environment above must come first
+from absl import logging  # noqa: E402
+
+# As the commands have it. Left alone, what `caplog` sees would depend on the tests before.
+logging.set_verbosity(logging.INFO)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
