@@ -8,7 +8,7 @@
 `load` returns an `evaluation.translator.Translator`. Training from Python is `transformer.training.loop.train`.
 """
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def load(workdir: str | Path, checkpoint: str | int = "auto", *, allow_code: Collection[str] = ()) -> "Translator":
+def load(
+    workdir: str | Path | Sequence[str | Path],
+    checkpoint: str | int | Sequence[str | int] = "auto",
+    *,
+    allow_code: Collection[str] = (),
+) -> "Translator":
     """Opens the run in `workdir` for translation, on all devices of this machine.
 
     Args:
-      workdir: a work directory of `transformer train`.
+      workdir: a work directory of `transformer train`, or several with the same vocabulary for an ensemble.
       checkpoint: "auto" (the average when there is one, else the best, else the last), "best", "last", "average", or
-        a step.
+        a step; one for each work directory, or several of one for an ensemble of its checkpoints.
       allow_code: modules outside this package that the saved config may name and that may be imported.
 
     Raises:
@@ -34,4 +39,8 @@ def load(workdir: str | Path, checkpoint: str | int = "auto", *, allow_code: Col
     from transformer.training.saved_run import open_translator
     from transformer.training.workdir import Workdir
 
-    return open_translator([Workdir(Path(workdir))], str(checkpoint), allow_code=allow_code)
+    workdirs = [workdir] if isinstance(workdir, (str, Path)) else workdir
+    checkpoints = [checkpoint] if isinstance(checkpoint, (str, int)) else checkpoint
+    return open_translator(
+        [Workdir(Path(folder)) for folder in workdirs], [str(which) for which in checkpoints], allow_code=allow_code
+    )

@@ -157,7 +157,7 @@ def test_a_mesh_finds_the_same_translations(mesh, monkeypatch):
     sentences = [[5, 9, 7], [20, 21], [8], [30, 4, 6, 11]]
 
     def found(mesh):
-        search = Search(blueprint, mesh)
+        search = Search([blueprint], mesh)
         with jax.set_mesh(mesh):
             placed = jax.device_put(params, blueprint.shardings(mesh))
         return search([placed], sentences, settings, num_hypotheses=1)

@@ -50,11 +50,11 @@ def test_nothing_elapsed_in_an_empty_log():
 def report(tokens: int, steps: int, skipped: int) -> Report:
     sums = LossSums(jnp.float32(8), jnp.float32(6), jnp.int32(1), jnp.int32(tokens))
     window = Window(sums, jnp.int32(5), jnp.float32(3), jnp.int32(steps))
-    return Report(window, jnp.int32(0), jnp.int32(skipped))
+    return Report(window, jnp.float32(0.5), jnp.int32(0), jnp.int32(skipped))
 
 
 def test_means_of_a_window():
-    assert training_fields(report(tokens=4, steps=2, skipped=7), learning_rate=0.5) == {
+    assert training_fields(report(tokens=4, steps=2, skipped=7)) == {
         "train/loss": 2.0,
         "train/nll": 1.5,
         "train/accuracy": 0.25,
@@ -68,6 +68,6 @@ def test_means_of_a_window():
 
 def test_window_of_skipped_steps_has_no_means(workdir):
     with Journal(workdir, 0, 10) as journal:
-        journal.write(1, training_fields(report(tokens=0, steps=0, skipped=1), learning_rate=0.5))
+        journal.write(1, training_fields(report(tokens=0, steps=0, skipped=1)))
     [record] = journal.records
     assert (record["train/loss"], record["train/gradient_norm"], record["train/target_tokens"]) == (None, None, 0)

@@ -130,7 +130,8 @@ def test_traces_the_steps_asked_for(run):
 def test_summary(run):
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["steps"], summary["reason"]) == (72, "all steps done")
-    assert summary["checkpoint"].startswith("step ")
+    assert (Path(summary["checkpoint"]) / "manifest.json").is_file()
+    assert summary["chosen"].startswith(f"step {Path(summary['checkpoint']).name}")
     assert summary["seconds"] == records(run)[-1]["time/elapsed_s"]
     assert [score["name"].partition(" of ")[2] for score in summary["scores"]] == [
         f"lines:{run.parent}/test.en:{run.parent}/test.de"
@@ -139,7 +140,7 @@ def test_summary(run):
 
 def test_checkpoint_knows_where_it_stands(run):
     found = CheckpointReader(run / "checkpoints").read_metadata()
-    assert found.data_position == {"next_index": 72}
+    assert found.data_position["next_index"] == 72
     validation = {name.removeprefix("val/"): v for name, v in records(run)[-1].items() if name.startswith("val/")}
     assert found.metrics == validation
     assert config_module.from_json(found.config_json) == tiny_run.trained_config()
@@ -269,6 +270,20 @@ def test_what_is_due(config, step, stopping, expected):
     assert Due.after(step, config, stopping=stopping) == expected
 
 
+def test_other_text_under_the_same_name_is_noticed(config, workdir, caplog):
+    config.training.steps, config.evaluation.bleu_sentences = 2, 0
+    tiny_run.train_steps(config, workdir)
+    config.training.steps = 3
+    tiny_run.train_steps(config, workdir)
+    assert "no exact continuation" not in caplog.text
+    for side in ("en", "de"):
+        path = workdir.parent / f"train.{side}"
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    config.training.steps = 4
+    tiny_run.train_steps(config, workdir)
+    assert "The training examples are not those of step 3: this is no exact continuation" in caplog.text
+
+
 # --- a loss that is not finite ---
 
 
@@ -325,6 +340,30 @@ def test_stop_and_then_skip(config, workdir, target_tokens, capsys):
     config.training.non_finite, config.training.steps = "stop", 20
     tiny_run.train_steps(config, workdir)
     assert counters(state(workdir)) == Counters(step=20, bad_step=0, skipped=1)
+
+
+def test_skipping_gives_up(config, workdir, monkeypatch):
+    """Nothing is lost and nothing is learnt: the parameters are those before the first skipped step."""
+    monkeypatch.setattr("transformer.training.non_finite.GIVE_UP_AFTER", 5)
+    loss_sums = Trainer._loss_sums
+
+    def always_bad(self, params, batch, key):
+        sums = loss_sums(self, params, batch, key)
+        return dataclasses.replace(sums, loss=sums.loss * jnp.nan)
+
+    config.training.steps, config.evaluation.bleu_sentences = 3, 0
+    tiny_run.train_steps(config, workdir)
+    before = state(workdir)
+    config.training.steps, config.training.non_finite = 40, "skip"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "_loss_sums", always_bad)
+        with pytest.raises(NonFiniteError, match="not finite in 5 steps one after the other, the last of them step 8"):
+            tiny_run.train_steps(config, workdir)
+    after = state(workdir)
+    assert counters(after).skipped == counters(after).step - 3 >= 5
+    for name, array in before.items():
+        if name.startswith("['params']"):
+            assert np.array_equal(array, after[name]), name
 
 
 @dataclasses.dataclass

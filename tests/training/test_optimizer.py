@@ -59,10 +59,11 @@ def gradients_of(count: int) -> list[dict]:
 
 
 PARAMS = jax.tree.map(lambda leaf: 1 + leaf, gradients_of(1)[0])
+MATRICES = {"outer": {"inner": True}, "inner_bias": False}
 
 
 def optimized(config: OptimizerConfig, gradients: list[dict]) -> dict:
-    optimizer = make_optimizer(config, make_schedule(config, 512, 1000))
+    optimizer = make_optimizer(config, make_schedule(config, 512, 1000), MATRICES)
 
     @quick_jit
     def after_all(params):
@@ -119,7 +120,7 @@ def test_three_updates_equal_adam_by_hand(changes):
 def test_clipping_keeps_the_direction_of_all_gradients_together():
     config = OptimizerConfig(clip_norm=1e-3)
     (gradient,) = gradients_of(1)
-    chain = make_optimizer(config, lambda count: 1.0)
+    chain = make_optimizer(config, lambda count: 1.0, MATRICES)
     _, state = quick_jit(chain.update)(gradient, chain.init(PARAMS), PARAMS)
     moments = named(optax.tree.get(state, "mu"))
     norm = np.sqrt(sum((leaf**2).sum() for leaf in named(gradient).values()))
@@ -132,7 +133,7 @@ def test_only_matrices_decay():
     blueprint = blueprint_of(tiny(norm="pre", positions="learned", tied_embeddings="none"))
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), blueprint.shapes())
     config = OptimizerConfig(name="adamw", weight_decay=0.1)
-    optimizer = make_optimizer(config, lambda count: 1.0)
+    optimizer = make_optimizer(config, lambda count: 1.0, blueprint.matrices())
     zeros = jax.tree.map(np.zeros_like, params)
     updates = quick_jit(lambda params: optimizer.update(zeros, optimizer.init(params), params)[0])(params)
     decayed = {name for name, update in named(updates).items() if np.any(update)}

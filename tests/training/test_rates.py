@@ -66,19 +66,6 @@ def test_pauses_count_in_no_rate_but_in_the_time_passed():
     assert fields["time/elapsed_s"] == 100 + 8 + 60
 
 
-def test_the_total_is_all_windows():
-    clock = Clock()
-    rates = make(clock)
-    train(rates, clock, 1, wait=0.0, work=1.0)
-    rates.take()
-    train(rates, clock, 3, wait=1.0, work=2.0)
-    rates.take()
-    fields = rates.fields(rates.total)
-    assert fields["time/step_s"] == pytest.approx(10 / 4)
-    assert fields["time/data_wait_s"] == pytest.approx(3 / 4)
-    assert fields["time/tokens_per_s"] == pytest.approx(4 * 60 / 10)
-
-
 def test_a_window_without_steps_has_no_rates():
     with pytest.raises(ValueError, match="No step"):
         make(Clock()).take()

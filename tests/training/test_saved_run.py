@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 import tiny_run
+from etils import epath
 
 import transformer
 from transformer import config as config_module
 from transformer.config import ConfigError
+from transformer.training import manifest
 from transformer.training.checkpoint import CheckpointError, CheckpointReader
 from transformer.training.saved_run import choose, open_translator, write_average
 from transformer.training.workdir import Workdir, WorkdirError
@@ -131,6 +133,16 @@ def test_damaged_best_gives_way_to_the_last(copy, caplog, monkeypatch):
     assert "Using step 72, the last, instead of the best" in caplog.text
 
 
+def test_damaged_average_gives_way_to_the_run(copy, caplog):
+    write_average(copy, 2)
+    content = next(file for file in (copy.average / "72" / "state").rglob("*") if file.is_file())
+    content.write_bytes(content.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="no usable checkpoint in .*average"):
+        choose(copy, "average")
+    assert choose(copy).name == f"step {best_step(copy)}, the best by bleu"
+    assert "Using the run's own checkpoints instead of the average" in caplog.text
+
+
 # --- translating ---
 
 
@@ -183,9 +195,9 @@ def test_translates_the_same_on_eight_devices(run, translator):
 
 def test_trained_on_eight_and_opened_on_one(trained_on_eight):
     """All arrays are the same; so are the translations."""
-    on_eight = open_translator([trained_on_eight], "last")
+    on_eight = open_translator([trained_on_eight], ["last"])
     with tiny_run.on_devices(1):
-        on_one = open_translator([trained_on_eight], "last")
+        on_one = open_translator([trained_on_eight], ["last"])
     jax.tree.map(np.testing.assert_array_equal, on_one._params[0], on_eight._params[0])
     assert all(len(leaf.sharding.device_set) == 1 for leaf in jax.tree.leaves(on_one._params[0]))
     assert on_one.translate(SENTENCES, beam_size=1) == on_eight.translate(SENTENCES, beam_size=1)
@@ -222,8 +234,8 @@ def test_ensemble_of_two_checkpoints_lies_between_them(run, copy):
     shutil.rmtree(copy.checkpoints / "72")
     shutil.rmtree(copy.checkpoints / "60")
     with tiny_run.on_devices(1):
-        members = [open_translator([run], "last"), open_translator([copy], "last")]
-        both = open_translator([run, copy], "last")
+        members = [open_translator([run], ["last"]), open_translator([copy], ["last"])]
+        both = open_translator([run, copy], ["last"])
     assert both.translate(SENTENCES)[2] == ""
     scores = [[h[0].log_probability for h in t.hypotheses(SENTENCES, 1)] for t in (*members, both)]
     assert not np.allclose(scores[0], scores[1], atol=1e-3)
@@ -231,14 +243,39 @@ def test_ensemble_of_two_checkpoints_lies_between_them(run, copy):
     assert not np.allclose(scores[2], scores[1], atol=1e-3)
 
 
-def test_only_runs_that_agree_can_be_an_ensemble(run, trained_on_eight, copy):
+def test_ensemble_of_a_runs_checkpoints(run, copy):
+    with tiny_run.on_devices(1):
+        of_one, of_two = open_translator([run], ["48", "last"]), open_translator([run, copy], ["48", "last"])
+        last = open_translator([run], ["last"])
+    scores = [[h[0].score for h in t.hypotheses(SENTENCES, 1)] for t in (of_one, of_two, last)]
+    assert scores[0] == scores[1] != scores[2]
+
+
+def test_members_of_an_ensemble_may_differ_in_shape(run, tmp_path):
+    """With one vocabulary. The small one is of random parameters, and drags the other's probabilities down."""
+    config = tiny_run.trained_config()
+    config.model.num_decoder_layers, config.model.d_ff = 2, 8
+    config.training.steps, config.evaluation.bleu_sentences = 1, 0
+    tiny_run.train_steps(config, tmp_path / "other")
+    with tiny_run.on_devices(1):
+        alone, both = open_translator([run]), open_translator([run, Workdir(tmp_path / "other")])
+    scores = [[h[0].log_probability for h in t.hypotheses(SENTENCES[:2], 1)] for t in (alone, both)]
+    assert all(together < single for single, together in zip(*scores, strict=True))
+
+
+def test_members_of_an_ensemble_share_a_vocabulary(run, copy):
     for step in CheckpointReader(copy.checkpoints).steps():
-        path = copy.checkpoints / str(step) / "config.json"
-        changed = config_module.from_json(path.read_text())
-        changed.model.activation = "gelu"
-        replace(copy, step, config_module.to_json(changed))
-    with pytest.raises(WorkdirError, match="differs from .* in its model's config or its vocabulary"):
+        for file in (copy.checkpoints / str(step) / "tokenizer").iterdir():
+            file.write_bytes(file.read_bytes() + b"\0")
+        (copy.checkpoints / str(step) / manifest.NAME).unlink()
+        manifest.write(epath.Path(copy.checkpoints / str(step)), step)
+    with pytest.raises(WorkdirError, match="has another vocabulary than"):
         open_translator([run, copy])
+
+
+def test_number_of_checkpoints_and_runs(run, copy):
+    with pytest.raises(WorkdirError, match="names 3 checkpoints for 2 runs. Give one for all of them, or one for each"):
+        open_translator([run, copy], ["48", "60", "last"])
 
 
 # --- trust ---

@@ -264,10 +264,12 @@ def test_the_first_step_follows_the_papers_gradient():
 
 
 def test_the_average_follows_the_parameters():
+    """With a decay of at most (1 + n) / (10 + n) after n updates: 0.75 only from the 26th on."""
     _, done = without_dropout("skip", GOOD)
     expected = done.states[0].params
-    for state in done.states[1:]:
-        expected = jax.tree.map(lambda mean, new: 0.75 * mean + 0.25 * new, expected, state.params)
+    for updates, state in enumerate(done.states[1:], start=1):
+        decay = (1 + updates) / (10 + updates)
+        expected = jax.tree.map(lambda mean, new, d=decay: d * mean + (1 - d) * new, expected, state.params)
         assert_close(state.ema, expected, 1e-6)
     assert relative(done.end.ema["target_embedding"]["table"], done.end.params["target_embedding"]["table"]) > 1e-3
 

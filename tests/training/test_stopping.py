@@ -103,7 +103,7 @@ def test_ends_out_of_patience_and_stays_ended(tmp_path, scripted_bleu):
     summary = tiny_run.train(config, workdir)
     assert len(scripted_bleu) == 4
     assert (summary.steps, summary.reason) == (12, "no better val/bleu in 2 validations")
-    assert summary.checkpoint.startswith("step 6, the best by bleu")
+    assert summary.chosen.startswith("step 6, the best by bleu")
     assert CheckpointReader(workdir / "checkpoints").steps() == [6, 12]
     records = metrics_log.read(workdir / "metrics.jsonl")
     assert {r["step"]: r["val/bleu"] for r in records if "val/bleu" in r} == {3: 1.0, 6: 3.0, 9: 2.0, 12: 2.0}

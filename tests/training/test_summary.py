@@ -14,6 +14,7 @@ RUN = Summary(
     steps=8000,
     reason="all steps done",
     checkpoint="runs/my first/checkpoints/8000",
+    chosen="step 8000, the best by bleu",
     scores=(Score("BLEU on test", 38.214, 1.25, SIGNATURE),),
     seconds=4321.0,
     tokens_per_s=5290.4,
@@ -28,7 +29,7 @@ RUN = Summary(
 
 def test_the_text_holds_what_a_person_wants_to_know():
     text = summary.as_text(RUN)
-    for words in ["38.21", "37.0 to 39.5", SIGNATURE, RUN.checkpoint, RUN.command]:
+    for words in ["38.21", "37.0 to 39.5", SIGNATURE, RUN.checkpoint, RUN.chosen, RUN.command]:
         assert words in text
     for words in ["8,000 steps", "1 h 12 min", "5,290", "MFU 41%", "0.4%", "Compilations: 17"]:
         assert words in text

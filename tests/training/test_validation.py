@@ -97,9 +97,10 @@ def test_bleu_is_sacrebleu_on_what_the_translator_says(run):
     config = tiny_run.trained_config()
     count = config.evaluation.bleu_sentences
     with tiny_run.on_devices(1):
-        translator = open_translator([Workdir(run)], "last")
-    outputs = translator.translate(lines(config, "en")[:count], beam_size=config.evaluation.beam_size)
-    bleu = sacrebleu.corpus_bleu(outputs, [lines(config, "de")[:count]]).score
+        translator = open_translator([Workdir(run)], ["last"])
+    sources, references = (evenly(lines(config, side), count) for side in ("en", "de"))
+    outputs = translator.translate(sources, beam_size=config.evaluation.beam_size)
+    bleu = sacrebleu.corpus_bleu(outputs, [references]).score
     assert bleu > 0
     assert last_validation(run)["val/bleu"] == pytest.approx(bleu)
 
@@ -123,6 +124,10 @@ def test_moving_average_is_averaged_and_used(averaged_run):
     jax.tree.map(np.testing.assert_array_equal, used, average.restore_params())
 
 
+def evenly(values: list[str], count: int) -> list[str]:
+    return [values[i * len(values) // count] for i in range(count)]
+
+
 @pytest.mark.parametrize(("asked", "translated"), [(0, 0), (3, 3), (-1, 28)])
 def test_number_of_sentences_translated(asked, translated, tmp_path, monkeypatch):
     """As many as asked for, or all; with none there is no BLEU."""
@@ -130,7 +135,7 @@ def test_number_of_sentences_translated(asked, translated, tmp_path, monkeypatch
 
     def translate(self, sources):
         seen.extend(sources)
-        return lines(config, "de")[: len(sources)]
+        return evenly(lines(config, "de"), len(sources))
 
     monkeypatch.setattr("transformer.training.validation.Translator.translate", translate)
     monkeypatch.setattr(Validator, "_loss", lambda self, params: {"val/loss": 1.0})
@@ -139,6 +144,6 @@ def test_number_of_sentences_translated(asked, translated, tmp_path, monkeypatch
     run = Run.open(config, Workdir(tmp_path / "workdir"))
     validate = Validator(run.trainer, run.prepared.validation, run.prepared.tokenizers, None, run.batches.shapes)
     validation = validate(None)
-    assert seen == lines(config, "en")[:translated]
+    assert seen == evenly(lines(config, "en"), translated)
     assert validation.metrics == {"val/loss": 1.0} | ({"val/bleu": pytest.approx(100)} if translated else {})
     assert [sample.source for sample in validation.samples] == seen[:2]

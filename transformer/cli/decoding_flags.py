@@ -21,7 +21,8 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "checkpoint",
         "auto",
-        "auto (the average when there is one, else the best, else the last), best, last, average, or a step.",
+        "auto (the average when there is one, else the best, else the last), best, last, average, or a step. Several "
+        "with commas between: one for each folder, or an ensemble of one folder's.",
         flag_values=values,
     )
     arguments.define_allow_code(values)
@@ -46,7 +47,7 @@ def open_translator(given: Arguments) -> "Translator":
     mesh = overrides.apply(Config(), [override for override in given.overrides if override.name.startswith("mesh.")])
     return open_translator(
         workdirs,
-        given.flags.checkpoint,
+        given.flags.checkpoint.split(","),
         mesh=validate(mesh).mesh,
         allow_code=given.flags.allow_code,
         change=lambda config: validate(overrides.apply(config, given.overrides)),

@@ -19,7 +19,8 @@ _DESCRIPTION = """
       transformer translate --workdir=runs/mine --config.decoding.beam_size=8 < test.en > test.de
       transformer translate --workdir=runs/mine --n_best=3 < test.en
           (three lines a sentence: sentence number, score, log-probability, translation, with tabs between)
-      transformer translate --workdir=runs/a,runs/b < test.en      (an ensemble)
+      transformer translate --workdir=runs/a,runs/b < test.en      (an ensemble of runs with one vocabulary)
+      transformer translate --workdir=runs/a --checkpoint=8000,9000,last < test.en     (an ensemble of checkpoints)
 """
 
 

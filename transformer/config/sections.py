@@ -166,7 +166,9 @@ class TrainingConfig:
         0.0, "Keep an exponential moving average of the parameters and decode with it; 0: no.", at_least=0, below=1
     )
     non_finite: str = option(
-        "stop", "On a loss or gradient that is not finite: stop, or skip that step.", ("stop", "skip")
+        "stop",
+        "On a loss or gradient that is not finite: stop, or skip that step (20 in a row stop all the same).",
+        ("stop", "skip"),
     )
     log_every: int = option(
         100, "Steps between lines of metrics.jsonl; each is the mean since the one before.", above=0
@@ -183,7 +185,9 @@ class EvaluationConfig:
 
     every: int = option(5000, "Steps between validations.", above=0)
     bleu_sentences: int = option(
-        500, "Validation sentences translated each time; 0: validation loss only, -1: all.", at_least=-1
+        500,
+        "Validation sentences translated each time, evenly spaced; 0: validation loss only, -1: all.",
+        at_least=-1,
     )
     beam_size: int = option(1, "Beam of the validation translations; 1 is greedy and fast.", above=0)
     samples: int = option(3, "Translations printed each time.", at_least=0)

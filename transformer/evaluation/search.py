@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 from jax.sharding import Mesh
 
 from transformer import sharding
@@ -36,13 +37,13 @@ class Found:
 
 
 class Search:
-    """Decodes with one or several models of the same blueprint. Compiles once a shape and setting."""
+    """Decodes with one model, or with several of one vocabulary (an ensemble). Compiles once a shape and setting."""
 
-    def __init__(self, blueprint: Blueprint, mesh: Mesh):
-        self._blueprint = blueprint
+    def __init__(self, blueprints: Sequence[Blueprint], mesh: Mesh):
+        self._blueprints = tuple(blueprints)
         self._mesh = mesh
-        config = blueprint.bind(blueprint.shapes()).config
-        self._longest = config.max_length if config.positions == "learned" else None
+        configs = [blueprint.bind(blueprint.shapes()).config for blueprint in blueprints]
+        self._longest = min((config.max_length for config in configs if config.positions == "learned"), default=None)
         self._program = jax.jit(self._search, static_argnames=("settings", "max_length", "num_hypotheses"))
 
     def __call__(
@@ -60,12 +61,21 @@ class Search:
         on which others are translated with it.
 
         Args:
-          params: of one model, or of several whose probabilities are averaged (an ensemble).
-          sources: token ids without EOS. With learned positions the tokens beyond the table are left out.
+          params: of each blueprint's model.
+          sources: token ids without EOS. With learned positions the tokens beyond the table are left out (a warning).
           settings: beam, length penalty, limit.
           num_hypotheses: how many outputs a sentence, at most `settings.beam_size`.
           progress: called with the number of sentences finished since the last call.
         """
+        if self._longest is not None:
+            longer = sum(len(source) >= self._longest for source in sources)
+            if longer:
+                logging.warning(
+                    "%d sentences have more tokens than the model has learned positions (%d, model.max_length): "
+                    "their ends are not translated. Split them.",
+                    longer,
+                    self._longest,
+                )
         results: list[list[Found]] = [[] for _ in sources]
         frozen = Settings(settings.beam_size, settings.length_penalty)
         with jax.set_mesh(self._mesh):
@@ -124,8 +134,8 @@ class Search:
         num_hypotheses: int,
     ) -> Hypotheses:
         prepared = []
-        for member in params:
-            model = self._blueprint.bind(member)
+        for blueprint, member in zip(self._blueprints, params, strict=True):
+            model = blueprint.bind(member)
             memory = model.encode(arrays["source"], arrays["segments"], arrays["positions"])
             prepared.append(model.start_decoding(memory, settings.beam_size, max_length))
         steps, caches = zip(*prepared, strict=True)

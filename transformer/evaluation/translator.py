@@ -46,17 +46,17 @@ class Translator:
 
     Args:
       config: the run's; `config.decoding` are the defaults of `translate`.
-      blueprint: the model's shape.
+      blueprints: the model's shape; of an ensemble each member's.
       tokenizers: those it was trained with.
-      params: of one model, or of several to be averaged while decoding.
+      params: the parameters of each blueprint. An ensemble's probabilities are averaged while decoding.
       mesh: where it runs.
-      search: share one to compile once for several translators of a blueprint.
+      search: share one to compile once for several translators of the same blueprints.
     """
 
     def __init__(
         self,
         config: Config,
-        blueprint: Blueprint,
+        blueprints: Sequence[Blueprint],
         tokenizers: Tokenizers,
         params: Sequence[Params],
         mesh: Mesh,
@@ -64,10 +64,10 @@ class Translator:
     ):
         self.config = config
         self.tokenizers = tokenizers
-        self._blueprint = blueprint
+        self._blueprints = list(blueprints)
         self._params = list(params)
         self._mesh = mesh
-        self._search = Search(blueprint, mesh) if search is None else search
+        self._search = Search(blueprints, mesh) if search is None else search
 
     def translate(
         self,
@@ -161,4 +161,4 @@ class Translator:
 
     @functools.cached_property
     def _attention_program(self) -> Callable:
-        return jax.jit(lambda params, batch: self._blueprint.bind(params).attention_weights(batch))
+        return jax.jit(lambda params, batch: self._blueprints[0].bind(params).attention_weights(batch))

@@ -53,6 +53,14 @@ class Blueprint:
         names = jax.tree.map(of_variable, self.abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
         return nnx.to_pure_dict(names)
 
+    def matrices(self) -> Params:
+        """Which parameters are matrices, as bools: those with two or more dimensions in a single layer."""
+        return jax.tree.map(
+            lambda names: len([name for name in names if name != "layers"]) > 1,
+            self.names(),
+            is_leaf=lambda leaf: isinstance(leaf, tuple),
+        )
+
     def shardings(self, mesh: Mesh) -> Params:
         """Where each parameter is stored."""
         return sharding.stored_shardings(mesh, self.names())

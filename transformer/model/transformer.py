@@ -17,6 +17,7 @@ from transformer.model import masks, positions
 from transformer.model.attention import KeysValues, attention_class
 from transformer.model.dropout import DropoutKey, dropout
 from transformer.model.layers import Embedding, FeedForward, LayerNorm, Residual, Stack
+from transformer.model.products import activation_dtype, float32_product
 
 # A training batch: the arrays of int32 that transformer/data/batches.py describes.
 Batch = dict[str, jax.Array]
@@ -238,7 +239,8 @@ class EncoderDecoder(nnx.Module):
         """
         layers = self.decoder.unstacked()
         batch_size = memory.segments_BS.shape[0]
-        output_DV = self.output_table().T
+        # On a CPU float32: its bfloat16 products of a few rows are ten times slower.
+        output_DV = self.output_table().T.astype(activation_dtype(self.config.dtype))
         columns = jnp.arange(max_length * num_slots, dtype=jnp.int32)
         column_positions_BC = sharding.place(
             jnp.broadcast_to(columns // num_slots, (batch_size, max_length * num_slots)), "batch", None
@@ -281,7 +283,7 @@ class EncoderDecoder(nnx.Module):
                 )
                 own.append(seen)
             x_BKD = self._finish(self.decoder_norm, x_BKD)
-            logits_BKV = jnp.einsum("BKD,DV->BKV", x_BKD.astype(jnp.float32), output_DV)
+            logits_BKV = float32_product("BKD,DV->BKV", x_BKD, output_DV, output_DV.dtype.name)
             return logits_BKV, dataclasses.replace(cache, own=own)
 
         return step, cache

@@ -54,6 +54,10 @@ class CheckpointReader:
         """Steps whose save finished, oldest first. Not whether they are still sound: restoring finds out."""
         return [step for step, path in self._entries() if manifest.exists(path)]
 
+    def path(self, step: int) -> epath.Path:
+        """Where `step` lies, or would."""
+        return self._directory / str(step)
+
     def latest(self) -> int | None:
         """The newest of `steps`, None when there is none."""
         return max(self.steps(), default=None)
@@ -71,7 +75,7 @@ class CheckpointReader:
           CheckpointError: as `restore`.
         """
         step = self._sound_step(step)
-        return metadata.read(self._path(step), step)
+        return metadata.read(self.path(step), step)
 
     def restore(self, abstract_state: Any, step: int | None = None) -> Restored:
         """The checkpoint of `step`, or the newest sound one: newer ones that are damaged are named in a warning.
@@ -83,7 +87,7 @@ class CheckpointReader:
           CheckpointError: `step` is damaged or missing, no step is sound, or the state's leaves are not the saved ones.
         """
         step = self._sound_step(step)
-        return Restored(**vars(metadata.read(self._path(step), step)), state=self._load(step, abstract_state))
+        return Restored(**vars(metadata.read(self.path(step), step)), state=self._load(step, abstract_state))
 
     def restore_params(self, step: int | None = None, abstract: Any = None, subtree: str = "params") -> Any:
         """One branch of the state, such as "params" or "opt_state/0/mu", without reading the others.
@@ -103,14 +107,11 @@ class CheckpointReader:
         names = [(path.name.removesuffix(_ORBAX_TEMPORARY), path) for path in self._directory.iterdir()]
         return sorted((int(name), path) for name, path in names if name.isdecimal())
 
-    def _path(self, step: int) -> epath.Path:
-        return self._directory / str(step)
-
     def _sound_step(self, step: int | None) -> int:
         if step is not None:
-            problems = manifest.problems(self._path(step), step)
+            problems = manifest.problems(self.path(step), step)
             if problems:
-                raise CheckpointError(f"{self._path(step)} cannot be used: {'; '.join(problems)}. {self._others(step)}")
+                raise CheckpointError(f"{self.path(step)} cannot be used: {'; '.join(problems)}. {self._others(step)}")
             return step
         damaged = []
         for candidate, path in reversed(self._entries()):
@@ -131,14 +132,14 @@ class CheckpointReader:
         scores = {}
         for step in self.steps():
             try:
-                scores[step] = metadata.read_metrics(self._path(step))[metric]
+                scores[step] = metadata.read_metrics(self.path(step))[metric]
             except (OSError, ValueError, KeyError):
                 # Never evaluated, damaged, or deleted by its run this moment: in no case the best.
                 continue
         return scores
 
     def _load(self, step: int, abstract: Any, subtree: str = "") -> Any:
-        path = self._path(step)
+        path = self.path(step)
         prefix = f"{subtree}/" if subtree else ""
         saved = leaves.named(ocp.metadata(path, _STATE).metadata)
         saved = {name: leaf for name, leaf in saved.items() if name.startswith(prefix)}
@@ -239,9 +240,9 @@ class Checkpoints(CheckpointReader):
         """Damaged checkpoints from `step` on, which a run that resumed from an older one writes anew."""
         later = [existing for existing in self.steps() if existing >= step]
         for existing in later:
-            if not manifest.problems(self._path(existing), existing):
+            if not manifest.problems(self.path(existing), existing):
                 raise CheckpointError(
-                    f"{self._path(existing)} exists and is sound, so step {step} is not saved. "
+                    f"{self.path(existing)} exists and is sound, so step {step} is not saved. "
                     "Resume from the newest step, or write to another directory."
                 )
         return later
@@ -249,7 +250,7 @@ class Checkpoints(CheckpointReader):
     def _write(
         self, step: int, arrays: dict, files: dict[str, bytes], superseded: list[int], copied: threading.Event
     ) -> None:
-        path = self._path(step)
+        path = self.path(step)
         primary = jax.process_index() == 0
         if primary:
             self._clean(superseded)
@@ -270,8 +271,8 @@ class Checkpoints(CheckpointReader):
 
     def _clean(self, superseded: list[int]) -> None:
         for step in superseded:
-            logging.warning("Removing the damaged checkpoint %s.", self._path(step))
-            self._delete(self._path(step))
+            logging.warning("Removing the damaged checkpoint %s.", self.path(step))
+            self._delete(self.path(step))
         for _, path in self._entries():
             if not manifest.exists(path):
                 logging.info("Removing %s, whose save was cut short.", path)
@@ -282,7 +283,7 @@ class Checkpoints(CheckpointReader):
         keep = retention.kept(steps, self._scores(self._metric), self._settings, self._metric)
         for step in steps:
             if step not in keep:
-                self._delete(self._path(step))
+                self._delete(self.path(step))
 
     def _delete(self, path: epath.Path) -> None:
         # Without its manifest a step is gone; what a kill leaves of it, the next save removes.

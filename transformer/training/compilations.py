@@ -36,12 +36,15 @@ class Compilations:
         return len(self._names)
 
     @contextlib.contextmanager
-    def watch(self, step: int, what: str, *kind: Hashable) -> Iterator[None]:
-        """Around work that should compile only the first time it is done for this `what` and `kind`."""
-        before = self.count
-        yield
+    def watch(self, step: int, what: str, *kind: Hashable) -> Iterator[bool]:
+        """Around work that should compile only the first time it is done for this `what` and `kind`.
+
+        Gives whether it was done before.
+        """
+        before, warm = self.count, (what, kind) in self._warm
+        yield warm
         compiled = self._names[before:]
-        if compiled and (what, kind) in self._warm:
+        if compiled and warm:
             self.after_warm_up += len(compiled)
             self._warn(
                 f"warning: step {step}: {what} compiled {', '.join(compiled)} after warm-up. "

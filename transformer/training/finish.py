@@ -1,6 +1,8 @@
 """The end of a run: the final score, pictures, and a summary."""
 
 import dataclasses
+import statistics
+from typing import Any
 
 from absl import logging
 
@@ -15,7 +17,6 @@ from transformer.training import curves, metrics_log, retention, saved_run, summ
 from transformer.training.checkpoint import Checkpoints
 from transformer.training.compilations import Compilations
 from transformer.training.journal import last_elapsed
-from transformer.training.rates import Rates
 from transformer.training.run import Run
 from transformer.training.samples import Sample, as_text
 from transformer.training.summary import Summary
@@ -25,9 +26,7 @@ SAMPLES = 5
 LONGEST_EXAMPLE = 15  # words, in a picture
 
 
-def finish(
-    run: Run, checkpoints: Checkpoints, search: Search, rates: Rates, compilations: Compilations, reason: str
-) -> Summary:
+def finish(run: Run, checkpoints: Checkpoints, search: Search, compilations: Compilations, reason: str) -> Summary:
     """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports."""
     settings = run.config.checkpoint
     averaged = retention.to_average(checkpoints.steps(), settings.every, settings.average)
@@ -39,17 +38,17 @@ def finish(
     scores = [score for test in run.prepared.test for score in _score(test, translator)]
     records = metrics_log.read(run.workdir.metrics)
     example = _example(run)
-    total = rates.fields(rates.total) if rates.total.steps else dict.fromkeys(_SPEEDS, 0.0)
     result = Summary(
         workdir=str(run.workdir.root),
         steps=checkpoints.latest(),
         reason=reason,
-        checkpoint=f"{chosen.name}, in {run.workdir.root}",
+        checkpoint=str(chosen.path),
+        chosen=chosen.name,
         scores=tuple(scores),
         seconds=last_elapsed(records),
-        tokens_per_s=total["time/tokens_per_s"],
-        mfu=total["time/mfu"],
-        data_wait_share=total["time/data_wait_share"],
+        tokens_per_s=_median(records, "time/tokens_per_s"),
+        mfu=_median(records, "time/mfu"),
+        data_wait_share=_median(records, "time/data_wait_share"),
         compilations=compilations.count,
         compile_seconds=compilations.seconds,
         recompilations=compilations.after_warm_up,
@@ -63,7 +62,9 @@ def finish(
     return result
 
 
-_SPEEDS = ("time/tokens_per_s", "time/mfu", "time/data_wait_share")
+def _median(records: list[dict[str, Any]], name: str) -> float:
+    """Of the lines of the log that have this field: those in which programs were compiled do not move it."""
+    return statistics.median([record[name] for record in records if name in record] or [0.0])
 
 
 def _score(test: EvaluationSet, translator: Translator) -> list[Score]:

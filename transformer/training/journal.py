@@ -61,9 +61,10 @@ class Journal:
         self._log.close()
 
 
-def training_fields(report: Report, learning_rate: float) -> dict[str, float]:
+def training_fields(report: Report) -> dict[str, float]:
     """The fields of a record that a step's report holds: means since the record before. Waits for that step."""
-    return _means(report.window) | {"train/learning_rate": learning_rate, "train/skipped": int(report.skipped)}
+    now = {"train/learning_rate": float(report.learning_rate), "train/skipped": int(report.skipped)}
+    return _means(report.window) | now
 
 
 def last_elapsed(records: list[dict[str, Any]]) -> float:

@@ -7,7 +7,6 @@ import shlex
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 from absl import logging
 
 from transformer import sharding
@@ -17,7 +16,7 @@ from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
 from transformer.training.finish import finish
 from transformer.training.journal import Journal, training_fields
-from transformer.training.non_finite import NonFiniteError, save_and_describe
+from transformer.training.non_finite import FiniteCheck, NonFiniteError
 from transformer.training.profile import Profile
 from transformer.training.rates import Rates
 from transformer.training.run import Run
@@ -48,7 +47,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
     config, trainer = run.config, run.trainer
     with jax.set_mesh(run.mesh), run.open_checkpoints() as checkpoints, StopSignal() as stop:
         state = run.start(checkpoints)
-        search = Search(trainer.blueprint, run.mesh)
+        search = Search([trainer.blueprint], run.mesh)
         validate = Validator(trainer, run.prepared.validation, run.prepared.tokenizers, search, run.batches.shapes)
         top = peak.measure(config.model.dtype, list(run.mesh.devices.flat))
         logging.info("%s", top)
@@ -60,6 +59,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
             Profile(run.workdir.profile, run.resume_step, config.training.profile_steps) as profile,
         ):
             model_flops = functools.partial(flops.training_flops, config.model, run.prepared.tokenizers.target.size)
+            check_finite = FiniteCheck(run, checkpoints, journal.say)
             rates = Rates(model_flops, top.flops, journal.elapsed)
             unread: collections.deque[tuple[int, Report]] = collections.deque()
             step = run.resume_step
@@ -70,8 +70,14 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 step += 1
                 with rates.waiting():
                     batch = next(batches)
-                with compilations.watch(step, "the training step", batch["source"].shape, batch["targets"].shape):
-                    state, report = trainer.train_step(state, sharding.to_global(batch, run.mesh))
+                arrays = sharding.to_global(batch, run.mesh)
+                shapes = batch["source"].shape, batch["targets"].shape
+                with (
+                    compilations.watch(step, "the training step", *shapes) as warm,
+                    # Tracing makes constants; after it nothing but the batch may come from the host.
+                    jax.transfer_guard_host_to_device("disallow" if warm else "allow"),
+                ):
+                    state, report = trainer.train_step(state, arrays)
                 unread.append((step, report))
                 rates.step(flops.count(batch))
                 journal.advance()
@@ -80,18 +86,12 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 # Reports are read late, so that the device need not wait; but all of them before anything is written.
                 due = Due.after(step, config, stopping=stop.received is not None)
                 while len(unread) > (0 if due.anything else AHEAD):
-                    number, earlier = unread.popleft()
-                    bad_step = int(earlier.bad_step)
-                    if bad_step and config.training.non_finite == "stop":
-                        raise save_and_describe(run, checkpoints, bad_step, state, started=step)
-                    if bad_step == number:
-                        journal.say(f"warning: step {number}: the loss or the gradient is not finite; it is skipped.")
+                    check_finite(*unread.popleft(), state, started=step)
 
                 # One record a step: what training measured since the one before, what validation measures now.
                 fields, metrics = {}, {}
                 if due.log:
-                    updates_before = step - 1 - int(report.skipped)
-                    fields = training_fields(report, float(trainer.schedule(jnp.int32(updates_before)))) | rates.take()
+                    fields = training_fields(report) | rates.take()
                 if due.validation:
                     with rates.paused(), compilations.watch(step, "validation"):
                         validation = validate(state.params if state.ema is None else state.ema)
@@ -112,7 +112,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
         checkpoints.wait()
         if stop.received is None:
             with stop.at_once():
-                return finish(run, checkpoints, search, rates, compilations, ended)
+                return finish(run, checkpoints, search, compilations, ended)
     logging.info(
         "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s",
         stop.received,

@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer import sharding
-from transformer.model.products import einsum_float32
+from transformer.model.products import float32_product
 
 
 @jax.tree_util.register_dataclass
@@ -80,10 +80,10 @@ def _forward(smoothing, dtype, positions, hidden_BTD, table_VD, targets_BT, real
     def turn(carry, chunk):
         sums, table_gradient_VD = carry
         terms, logits_gradient_BTV = _chunk(smoothing, dtype, table_VD, *chunk)
-        hidden_gradient_BTD = _einsum(
+        hidden_gradient_BTD = float32_product(
             "BTV,VD->BTD", logits_gradient_BTV, table_VD, dtype, sharding.used("batch", None, None)
         )
-        table_gradient_VD += _einsum(
+        table_gradient_VD += float32_product(
             "BTV,BTD->VD", logits_gradient_BTV, chunk[0], dtype, sharding.used("vocabulary", None)
         )
         return (jax.tree.map(jnp.add, sums, terms), table_gradient_VD), hidden_gradient_BTD.astype(hidden_BTD.dtype)
@@ -117,16 +117,10 @@ def _in_chunks(positions: int, *arrays_BT: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(split(array_BT) for array_BT in arrays_BT)
 
 
-def _einsum(spec: str, x: jax.Array, y: jax.Array, dtype: str, out=None) -> jax.Array:
-    if dtype == "float32":
-        return jnp.einsum(spec, x, y, out_sharding=out)
-    return einsum_float32(spec, x, y, out)
-
-
 def _chunk(smoothing, dtype, table_VD, hidden_BTD, targets_BT, real_BT):
     """The sums of one chunk, and the gradient of its loss with respect to its logits."""
     vocab_size = table_VD.shape[0]
-    logits_BTV = _einsum("BTD,VD->BTV", hidden_BTD, table_VD, dtype)
+    logits_BTV = float32_product("BTD,VD->BTV", hidden_BTD, table_VD, dtype)
     highest_BT = jnp.max(logits_BTV, axis=-1)
     exponentials_BTV = jnp.exp(logits_BTV - highest_BT[:, :, None])
     total_BT = jnp.sum(exponentials_BTV, axis=-1)

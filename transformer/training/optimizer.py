@@ -1,6 +1,7 @@
 """Adam and the learning rate's course (section 5.3), from Optax."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -30,21 +31,17 @@ def make_schedule(config: OptimizerConfig, d_model: int, steps: int) -> Schedule
     return rate
 
 
-def make_optimizer(config: OptimizerConfig, schedule: Schedule) -> optax.GradientTransformation:
-    """Clipping, Adam, decoupled weight decay on matrices, the learning rate: each where the config asks for it."""
+def make_optimizer(config: OptimizerConfig, schedule: Schedule, matrices: Any) -> optax.GradientTransformation:
+    """Clipping, Adam, decoupled weight decay, the learning rate: each where the config asks for it.
+
+    Args:
+      matrices: a tree of bools like the parameters: which of them multiply. Only these decay, not norms and biases.
+    """
     parts = []
     if config.clip_norm:
         parts.append(optax.clip_by_global_norm(config.clip_norm))
     parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
     if config.name == "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=_is_matrix))
+        parts.append(optax.add_decayed_weights(config.weight_decay, mask=matrices))
     parts.append(optax.scale_by_learning_rate(schedule))
     return optax.chain(*parts)
-
-
-def _is_matrix(params: dict) -> dict:
-    """Decayed: what multiplies. Not decayed: norms' scales and all biases, whatever axis of layers leads them."""
-    return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in ("scale", "bias", *_BIASES), params)
-
-
-_BIASES = ("inner_bias", "outer_bias")

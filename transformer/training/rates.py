@@ -21,12 +21,6 @@ class Window:
     data_wait: float = 0.0
     counts: BatchCounts = dataclasses.field(default_factory=BatchCounts)
 
-    def add(self, other: "Window") -> None:
-        self.steps += other.steps
-        self.seconds += other.seconds
-        self.data_wait += other.data_wait
-        self.counts += other.counts
-
 
 class Rates:
     """Measures windows.
@@ -50,7 +44,6 @@ class Rates:
         self._window_start = clock()
         self._run_start = self._window_start - elapsed
         self._window = Window()
-        self.total = Window()
 
     @contextlib.contextmanager
     def waiting(self) -> Iterator[None]:
@@ -79,13 +72,12 @@ class Rates:
         """
         now = self._clock()
         self._window.seconds = now - self._window_start
-        fields = self.fields(self._window) | {"time/elapsed_s": now - self._run_start}
-        self.total.add(self._window)
+        fields = self._fields(self._window) | {"time/elapsed_s": now - self._run_start}
         self._window = Window()
         self._window_start = now
         return fields
 
-    def fields(self, window: Window) -> dict[str, float]:
+    def _fields(self, window: Window) -> dict[str, float]:
         """A window as fields of the log. Seconds are means a step; token rates are of the target unless named."""
         if not window.steps:
             raise ValueError("No step was taken in this window, so it has no rates.")

@@ -64,12 +64,17 @@ class Run:
         corpora = [WeightedStore(corpus.store, corpus.weight) for corpus in prepared.train]
         batches = training_batches(corpora, config.data, config.seed)
         logging.info("%s", batches.statistics)
+        if saved is not None and saved.data_position["examples"] != batches.fingerprint:
+            logging.warning(
+                "The training examples are not those of step %d: this is no exact continuation of the run.", saved.step
+            )
         sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
         sharding.check_model(mesh, config.model, sizes)
         blueprint = Blueprint.of(config.model, *sizes)
         logging.info("%s parameters; mesh %s", f"{blueprint_module.count(blueprint.shapes()):,}", dict(mesh.shape))
         trainer = Trainer.of(config, blueprint, mesh)
-        return cls(config, workdir, mesh, prepared, batches, trainer, 0 if saved is None else saved.step)
+        resume_step = 0 if saved is None else saved.data_position["next_index"]
+        return cls(config, workdir, mesh, prepared, batches, trainer, resume_step)
 
     def open_checkpoints(self) -> Checkpoints:
         """Where this run saves; open while it trains."""
@@ -104,7 +109,7 @@ class Run:
         checkpoints.save(
             step,
             state,
-            data_position={"next_index": step},
+            data_position={"next_index": step, "examples": self.batches.fingerprint},
             config_json=config_module.to_json(self.config),
             tokenizer_files=self.prepared.tokenizers.to_files(),
             metrics={name.removeprefix("val/"): value for name, value in metrics.items()},

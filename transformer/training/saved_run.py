@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 
 import jax
 from absl import logging
+from etils import epath
 
 from transformer import config as config_module
 from transformer import sharding
@@ -31,6 +32,16 @@ class SavedParams:
     metadata: Metadata
     subtree: str
 
+    @property
+    def config(self) -> Config:
+        """The run's."""
+        return config_module.from_json(self.metadata.config_json)
+
+    @property
+    def path(self) -> epath.Path:
+        """Its directory."""
+        return self.reader.path(self.metadata.step)
+
 
 def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
     """A checkpoint of a run.
@@ -41,8 +52,8 @@ def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
 
     Raises:
       WorkdirError: when there is no such checkpoint.
-      CheckpointError: when it is damaged. The damaged last one is named and the one before it used; so is the best
-        with "auto".
+      CheckpointError: when it is damaged. The damaged last one is named and the one before it used; with "auto" a
+        damaged average or best is named too, and the next choice used.
     """
     reader = CheckpointReader(workdir.checkpoints)
     averages = CheckpointReader(workdir.average)
@@ -53,8 +64,13 @@ def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
     if which == "average" and not averages.steps():
         raise WorkdirError(f"{workdir.root} holds no average. Make one: transformer average --workdir={workdir.root}")
     if which == "average" or (which == "auto" and (averages.latest() or -1) >= (reader.latest() or 0)):
-        metadata = averages.read_metadata()
-        return SavedParams(f"average up to step {metadata.step}", averages, metadata, "params")
+        try:
+            metadata = averages.read_metadata()
+            return SavedParams(f"average up to step {metadata.step}", averages, metadata, "params")
+        except CheckpointError as error:
+            if which == "average" or not reader.steps():
+                raise
+            logging.warning("%s Using the run's own checkpoints instead of the average.", error)
     if which.isdecimal():
         if int(which) not in reader.steps():
             raise WorkdirError(f"{workdir.checkpoints} has no step {which}. It has {reader.steps()}.")
@@ -126,17 +142,17 @@ def _remove(workdir: Workdir) -> None:
 
 def open_translator(
     workdirs: Sequence[Workdir],
-    which: str = "auto",
+    which: Sequence[str] = ("auto",),
     *,
     mesh: MeshConfig | None = None,
     allow_code: Collection[str] = (),
     change: Callable[[Config], Config] | None = None,
 ) -> Translator:
-    """A translator of one run, or an ensemble of several that share tokenizers and model shape.
+    """A translator of one checkpoint, or an ensemble of several with the same vocabulary.
 
     Args:
-      workdirs: the runs.
-      which: see `choose`.
+      workdirs: the runs. The first one's config decides how it decodes.
+      which: see `choose`. One for all runs, one for each, or several of a single run.
       mesh: how to arrange this machine's devices; unset: sentences split over all of them.
       allow_code: modules outside this package that a saved config may name.
       change: applied to the saved config, for other decoding settings.
@@ -144,19 +160,23 @@ def open_translator(
     Raises:
       WorkdirError, CheckpointError, ConfigError: for what cannot be opened.
     """
-    chosen = [choose(workdir, which) for workdir in workdirs]
-    first = chosen[0].metadata
-    config = config_module.from_json(first.config_json)
-    config_module.check_code(config, allow_code)
-    for workdir, saved in zip(workdirs, chosen, strict=True):
-        same_model = config_module.from_json(saved.metadata.config_json).model == config.model
-        if not same_model or saved.metadata.tokenizer_files != first.tokenizer_files:
+    if len(which) != len(workdirs) and 1 not in (len(which), len(workdirs)):
+        raise WorkdirError(
+            f"--checkpoint={','.join(which)} names {len(which)} checkpoints for {len(workdirs)} runs. "
+            "Give one for all of them, or one for each."
+        )
+    members = max(len(workdirs), len(which))
+    every_workdir = list(workdirs) * (members // len(workdirs))
+    every_which = list(which) * (members // len(which))
+    chosen = [choose(*member) for member in zip(every_workdir, every_which, strict=True)]
+    for workdir, saved in zip(every_workdir, chosen, strict=True):
+        config_module.check_code(saved.config, allow_code)
+        if saved.metadata.tokenizer_files != chosen[0].metadata.tokenizer_files:
             raise WorkdirError(
-                f"{workdir.root} differs from {workdirs[0].root} in its model's config or its vocabulary: only runs "
-                "that agree in both can be an ensemble."
+                f"{workdir.root} has another vocabulary than {workdirs[0].root}: they cannot be an ensemble. "
+                "Train both with the same config.tokenizer.model."
             )
-    if change is not None:
-        config = change(config)
+    config = chosen[0].config if change is None else change(chosen[0].config)
     return translator(config, chosen, sharding.make_mesh(MeshConfig() if mesh is None else mesh))
 
 
@@ -165,12 +185,16 @@ def translator(
 ) -> Translator:
     """A translator with the parameters of these checkpoints, on `mesh`."""
     tokenizers = Tokenizers.from_files(chosen[0].metadata.tokenizer_files)
-    sharding.check_model(mesh, config.model, (tokenizers.source.size, tokenizers.target.size))
-    blueprint = Blueprint.of(config.model, tokenizers.source.size, tokenizers.target.size)
-    shapes = jax.tree.map(
-        lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
-        blueprint.shapes(),
-        blueprint.shardings(mesh),
-    )
-    params = [saved.reader.restore_params(saved.metadata.step, shapes, saved.subtree) for saved in chosen]
-    return Translator(config, blueprint, tokenizers, params, mesh, search)
+    sizes = (tokenizers.source.size, tokenizers.target.size)
+    blueprints, params = [], []
+    for saved in chosen:
+        sharding.check_model(mesh, saved.config.model, sizes)
+        blueprint = Blueprint.of(saved.config.model, *sizes)
+        shapes = jax.tree.map(
+            lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
+            blueprint.shapes(),
+            blueprint.shardings(mesh),
+        )
+        blueprints.append(blueprint)
+        params.append(saved.reader.restore_params(saved.metadata.step, shapes, saved.subtree))
+    return Translator(config, blueprints, tokenizers, params, mesh, search)

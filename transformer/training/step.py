@@ -58,6 +58,7 @@ class Report:
     """What the host may read of a step at any time: copies, which later steps do not overwrite."""
 
     window: Window
+    learning_rate: jax.Array  # of this step's update
     bad_step: jax.Array
     skipped: jax.Array
 
@@ -75,7 +76,8 @@ class Trainer:
     @classmethod
     def of(cls, config: Config, blueprint: Blueprint, mesh: Mesh) -> "Trainer":
         schedule = make_schedule(config.optimizer, config.model.d_model, config.training.steps)
-        return cls(blueprint, config, mesh, schedule, make_optimizer(config.optimizer, schedule))
+        optimizer = make_optimizer(config.optimizer, schedule, blueprint.matrices())
+        return cls(blueprint, config, mesh, schedule, optimizer)
 
     def init(self) -> TrainState:
         """The state before the first step, on the mesh."""
@@ -133,6 +135,7 @@ class Trainer:
         updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
         params = optax.apply_updates(state.params, updates)
         before = self._window_before(state)
+        updates_before = state.step - state.skipped
 
         def choose(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda new, old: jnp.where(update, new, old), new, old)
@@ -141,12 +144,12 @@ class Trainer:
             step=state.step + (update.astype(jnp.int32) if stop else 1),
             params=choose(params, state.params),
             optimizer=choose(optimizer, state.optimizer),
-            ema=choose(self._averaged(state.ema, params), state.ema),
+            ema=choose(self._averaged(state.ema, params, updates_before), state.ema),
             window=choose(_added(before, sums, batch, gradient_norm), before),
             bad_step=bad_step,
             skipped=state.skipped + jnp.where(update, 0, 1),
         )
-        return new, Report(new.window, new.bad_step, new.skipped)
+        return new, Report(new.window, self.schedule(updates_before), new.bad_step, new.skipped)
 
     def _gradients(self, state: TrainState, batch: Batch) -> tuple[Params, LossSums]:
         """Gradients of the summed loss, and the sums, over the parts of the batch in turn."""
@@ -192,9 +195,12 @@ class Trainer:
             chunk_mb=self.config.training.loss_chunk_mb,
         )
 
-    def _averaged(self, ema: Params | None, params: Params) -> Params | None:
-        decay = self.config.training.ema_decay
-        return None if ema is None else jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, ema, params)
+    def _averaged(self, ema: Params | None, params: Params, updates_before: jax.Array) -> Params | None:
+        if ema is None:
+            return None
+        # Shorter at first, as in TensorFlow's ExponentialMovingAverage: else a short run's is mostly initial values.
+        decay = jnp.minimum(self.config.training.ema_decay, (2 + updates_before) / (11 + updates_before))
+        return jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, ema, params)
 
     def _window_before(self, state: TrainState) -> Window:
         """The sums this step adds to; zero in the step after a line was logged."""

@@ -16,9 +16,10 @@ class Summary:
     Attributes:
       reason: why the run ended, e.g. "all steps done", "no better val/bleu in 5 validations".
       checkpoint: the directory that was scored and that `translate` uses.
+      chosen: why that one, e.g. "step 1000, the best by bleu".
       seconds: since the run began, validations and earlier parts of a resumed run included.
-      tokens_per_s: target tokens a second while training, padding not counted.
-      data_wait_share: of the training time, 0..1.
+      tokens_per_s: target tokens a second while training, padding not counted; the median of the log's lines.
+      mfu, data_wait_share: of the training time, 0..1; medians too.
       compile_seconds: how long compiling (or reading the compilation cache) took.
       recompilations: programs compiled after warm-up; above 0 is a defect.
       example: a source sentence for the command.
@@ -28,6 +29,7 @@ class Summary:
     steps: int
     reason: str
     checkpoint: str
+    chosen: str
     scores: tuple[Score, ...]
     seconds: float
     tokens_per_s: float
@@ -53,7 +55,7 @@ def as_text(summary: Summary) -> str:
         f"  Training speed: {summary.tokens_per_s:,.0f} target tokens/s, MFU {summary.mfu:.0%}, "
         f"{summary.data_wait_share:.1%} of the time waiting for data.",
         f"  Compilations: {summary.compilations}{recompiled}, {duration(summary.compile_seconds)}.",
-        f"  Checkpoint: {summary.checkpoint}",
+        f"  Checkpoint: {summary.checkpoint} ({summary.chosen})",
         f"  Curves:     {Path(summary.workdir) / 'curves.png'}",
         "Translate with it:",
         f"  {summary.command}",

@@ -43,16 +43,16 @@ class Validator:
         self._tokenizers = tokenizers
         self._search = search
         self._batches = evaluation_batches([held_out.store], config.data, shapes)
-        count = config.evaluation.bleu_sentences
-        count = len(held_out.sources) if count == -1 else count
-        self._sources, self._references = held_out.sources[:count], held_out.targets[:count]
+        chosen = _evenly(len(held_out.sources), config.evaluation.bleu_sentences)
+        self._sources = [held_out.sources[i] for i in chosen]
+        self._references = [held_out.targets[i] for i in chosen]
 
     def __call__(self, params: Params) -> Validation:
         metrics = self._loss(params)
         if not self._sources:
             return Validation(metrics, [])
         translator = Translator(
-            self._config, self._trainer.blueprint, self._tokenizers, [params], self._mesh, self._search
+            self._config, [self._trainer.blueprint], self._tokenizers, [params], self._mesh, self._search
         )
         outputs = translator.translate(self._sources)
         bleu = corpus_bleu(outputs, self._references, self._config.data.target_language, confidence=False)
@@ -75,3 +75,9 @@ class Validator:
             "val/nll": float(total.nll) / tokens,
             "val/accuracy": float(total.correct) / tokens,
         }
+
+
+def _evenly(total: int, count: int) -> list[int]:
+    """`count` of the numbers below `total`, evenly spaced (a file is seldom shuffled); -1: all."""
+    count = total if count == -1 else min(count, total)
+    return [i * total // count for i in range(count)]
