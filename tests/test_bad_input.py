@@ -189,7 +189,7 @@ BAD = {
     "a section that is a number": (["train", "--workdir=section"], [*DAMAGED, "config.model = 3"]),
     "a config.json of a newer version": (["train", "--workdir=newer"], [*DAMAGED, "d_modle", "model.d_model"]),
     "two test sets": (["evaluate", "--workdir=.", "--test=a", "--sacrebleu=wmt14"], ["--sacrebleu", "--test"]),
-    "average of nothing": (["average", "--workdir=.", "--last=2"], ["0 checkpoints", "Train first"]),
+    "average of nothing": (["average", "--workdir=.", "--last=2"], ["no sound checkpoint", "Train first"]),
     "a workdir that is a file": (
         ["train", "--config=phrasebook", "--workdir=a_file"],
         ["a_file", "is a file", "Choose another folder"],

@@ -1,9 +1,9 @@
 """What the README shows works as it stands."""
 
 import re
+import shlex
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import jax
@@ -12,7 +12,8 @@ import numpy as np
 import transformer
 from transformer import config as config_module
 from transformer import sharding
-from transformer.cli import config_files
+from transformer.cli import config_files, process
+from transformer.cli.main import main
 from transformer.cli.translate import TRANSLATE
 from transformer.config import Config, MeshConfig, ModelConfig
 from transformer.data import phrasebook
@@ -72,19 +73,22 @@ def test_own_attention_trains_by_config_alone(tmp_path, monkeypatch):
     del sys.modules["my_attention"]
 
 
-def test_the_config_lines_for_own_data_make_a_valid_config(tmp_path):
-    lines = next(block for block in blocks("python") if "lines:train.en" in block)
-    copied = (config_files.folder() / "phrasebook.py").read_text()
-    assert copied.count("    return config\n") == 1
-    own = tmp_path / "my_run.py"
-    own.write_text(copied.replace("    return config\n", textwrap.indent(lines, "    ") + "    return config\n"))
-    config = config_module.validate(config_files.load(str(own)))
-    assert config.data.train == ("lines:train.en:train.de",)
-    assert config.data.test == ("lines:test.en:test.de",)
-    assert config.evaluation.every % config.checkpoint.every == 0
-    multi30k = config_files.load("multi30k_en_de:folder")
-    assert config.model.dropout == multi30k.model.dropout
-    assert config.training.steps == multi30k.training.steps
+def test_the_command_for_own_data(monkeypatch):
+    trained = []
+    monkeypatch.setattr(process, "start", lambda given: None)
+    monkeypatch.setattr("transformer.training.loop.train", lambda config, workdir: trained.append(config))
+    [lines] = [block for block in blocks("sh") if "lines:train.en" in block]
+    assert len(lines.splitlines()) <= 5
+    _, *words = shlex.split(lines.replace("\\\n", " "))
+    main(words)
+    [config] = trained
+    assert config_module.validate(config).data.train == (f"lines:{Path.cwd()}/train.en:{Path.cwd()}/train.de",)
+
+
+def test_own_text_has_the_settings_of_multi30k():
+    own, multi30k = config_files.load("own_text"), config_files.load("multi30k_en_de:folder")
+    for section in ("model", "optimizer", "training", "decoding"):
+        assert getattr(own, section) == getattr(multi30k, section)
 
 
 def test_average_of_the_readme_has_its_checkpoints():

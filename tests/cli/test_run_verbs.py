@@ -133,6 +133,18 @@ def test_stdin_that_is_not_utf8(command, run):
     assert "stdin, line 2, is not UTF-8" in err
 
 
+def test_blocks_of_stdin_are_written_as_they_are_done(command, run, monkeypatch):
+    def numbered(lines):
+        return [(line.split("\t")[0], line.split("\t")[3]) for line in lines]
+
+    expected = numbered(translate(command, f"--workdir={run}", "--n_best=1"))
+    monkeypatch.setattr("transformer.cli.translate._BLOCK", 3)
+    assert numbered(translate(command, f"--workdir={run}", "--n_best=1")) == expected
+    code, out, err = command("translate", f"--workdir={run}", "--n_best=1", stdin=text(SOURCES) + b"\xe4\n")
+    assert (code, numbered(out.splitlines())) == (2, expected[:-1])
+    assert "stdin, line 5, is not UTF-8" in err
+
+
 def test_code_named_by_a_run_needs_leave(command, run, monkeypatch):
     expected = translate(command, f"--workdir={run}")
     name_outside_code(monkeypatch)
@@ -206,5 +218,7 @@ def test_average_is_what_is_translated_with_from_then_on(command, copy):
 def test_average_of_more_than_there_are(command, copy):
     code, _, err = command("average", f"--workdir={copy}", "--last=50")
     assert code == 2
+    assert "holds 3 sound checkpoints to average" in err
+    assert "not 50" in err
     assert "keep_last" in err
     assert not (copy / "average").exists()

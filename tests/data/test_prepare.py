@@ -313,11 +313,6 @@ def test_weight_of_scored_text(config, field):
     assert "is scored, so it has no weight" in refusal(config)
 
 
-def test_no_validation(config):
-    config.data.validation = ()
-    assert "config.data.validation = (): is empty" in refusal(config, ConfigError)
-
-
 @pytest.mark.parametrize("field", ["train", "validation"])
 @pytest.mark.parametrize(
     ("pairs", "dropped", "remedy"),

@@ -16,7 +16,7 @@ from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from transformer.config import CheckpointConfig
-from transformer.training import checkpoint, manifest
+from transformer.training import checkpoint, leaves, manifest
 from transformer.training.averaging import average
 from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
 
@@ -288,6 +288,34 @@ def test_an_interrupt_loses_nothing(checkpoints, monkeypatch, stage):
     may_go_on.set()
     checkpoints.wait()
     assert_same(checkpoints.restore(abstract(make_state(1))).state, make_state(1))
+
+
+def test_what_orbax_dropped_is_not_declared_complete(checkpoints, monkeypatch):
+    save(checkpoints, 1)
+    save_async = checkpoint.ocp.save_async
+
+    def drop_one(path, arrays, **options):
+        kept = {name: array for name, array in leaves.named(arrays).items() if name != "params/output"}
+        return save_async(path, leaves.nested(kept), **options)
+
+    monkeypatch.setattr(checkpoint.ocp, "save_async", drop_one)
+    with pytest.raises(CheckpointError, match="params/output is not in it"):
+        save(checkpoints, 2)
+    assert checkpoints.steps() == [1]
+
+
+def test_a_sound_checkpoint_is_read_once(checkpoints, monkeypatch):
+    """Until somebody writes to it."""
+    save(checkpoints, 1)
+    reader, read, checksum = CheckpointReader(checkpoints.path(1).parent), [], manifest._checksum
+    monkeypatch.setattr(manifest, "_checksum", lambda path: read.append(path) or checksum(path))
+    reader.read_metadata()
+    files = len(read)
+    reader.restore_params()
+    assert len(read) == files > 0
+    (checkpoints.path(1) / "config.json").write_text('{"sprache": "oesterreichisch"}')
+    with pytest.raises(CheckpointError, match="config.json differs from its checksum"):
+        reader.restore_params(1)
 
 
 def test_a_failed_save_is_reported_once_and_harms_nothing(checkpoints, monkeypatch):

@@ -13,7 +13,7 @@ from transformer import config as config_module
 from transformer.config import ConfigError
 from transformer.training import manifest
 from transformer.training.checkpoint import CheckpointError, CheckpointReader
-from transformer.training.saved_run import choose, open_translator, write_average
+from transformer.training.saved_run import choose, open_translator, to_average, write_average
 from transformer.training.workdir import Workdir, WorkdirError
 
 SENTENCES = [
@@ -90,23 +90,18 @@ def test_empty_work_directory(tmp_path):
 
 
 def test_average_is_used_until_training_goes_on(copy):
-    assert write_average(copy, 2).name == "average up to step 72"
+    assert write_average(copy, [60, 72]).name == "average up to step 72"
     assert choose(copy).name == choose(copy, "average").name == "average up to step 72"
     reader, average = CheckpointReader(copy.checkpoints), CheckpointReader(copy.average)
     expected = jax.tree.map(lambda a, b: (a + b) / 2, *(reader.restore_params(step) for step in (60, 72)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), average.restore_params(), expected)
 
-    write_average(copy, 3)  # replaces it
+    write_average(copy, [48, 60, 72])  # replaces it
     assert average.steps() == [72]
     shutil.copytree(copy.checkpoints / "72", copy.checkpoints / "99")
     manifest = copy.checkpoints / "99" / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"step": 72', '"step": 99'))
     assert choose(copy).name.startswith("step ")
-
-
-def test_average_of_more_than_there_are(copy):
-    with pytest.raises(WorkdirError, match="holds 3 checkpoints to average .*, not 4. Average fewer"):
-        write_average(copy, 4)
 
 
 def damage(workdir: Workdir, step: int) -> None:
@@ -124,6 +119,17 @@ def test_damaged_last_gives_way_to_the_one_before(copy, caplog):
         choose(copy, "72")
 
 
+def test_damaged_checkpoints_are_left_out_of_an_average(copy, caplog):
+    assert to_average(copy, 4) == [48, 60, 72]
+    damage(copy, 60)
+    assert to_average(copy, 3) == [48, 72]
+    assert "checkpoints/60 cannot be used: " in caplog.text
+    for step in (48, 72):
+        damage(copy, step)
+    with pytest.raises(WorkdirError, match="holds no sound checkpoint"):
+        to_average(copy, 3)
+
+
 def test_damaged_best_gives_way_to_the_last(copy, caplog, monkeypatch):
     monkeypatch.setattr(CheckpointReader, "best", lambda self, metric: 48)
     damage(copy, 48)
@@ -134,7 +140,7 @@ def test_damaged_best_gives_way_to_the_last(copy, caplog, monkeypatch):
 
 
 def test_damaged_average_gives_way_to_the_run(copy, caplog):
-    write_average(copy, 2)
+    write_average(copy, [60, 72])
     content = next(file for file in (copy.average / "72" / "state").rglob("*") if file.is_file())
     content.write_bytes(content.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="no usable checkpoint in .*average"):
@@ -229,8 +235,8 @@ def test_ensemble_of_a_run_with_itself_is_that_run(run, translator):
         assert [h.score for h in pair] == pytest.approx([h.score for h in single], abs=1e-4)
 
 
-def test_ensemble_of_two_checkpoints_lies_between_them(run, copy):
-    """The probability of one token is the mean of theirs."""
+def test_an_ensemble_is_none_of_its_members(run, copy):
+    """That probabilities are averaged is tested where they are: tests/decoding."""
     shutil.rmtree(copy.checkpoints / "72")
     shutil.rmtree(copy.checkpoints / "60")
     with tiny_run.on_devices(1):

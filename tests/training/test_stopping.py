@@ -221,6 +221,22 @@ def test_signals_save_and_exit_with_a_message_how_to_go_on(endless, tmp_path):
     assert logged == list(range(4, last + 1, 4))
 
 
+def test_signal_during_validation_is_heard_before_the_next_step(tmp_path, monkeypatch, caplog):
+    config, workdir = tiny_run.config(tmp_path), tmp_path / "workdir"
+    config.training.steps, config.evaluation.every, config.evaluation.bleu_sentences = 8, 2, 0
+    loss = Validator._loss
+
+    def stopped(self, params):
+        signal.raise_signal(signal.SIGTERM)
+        return loss(self, params)
+
+    monkeypatch.setattr(Validator, "_loss", stopped)
+    with caplog.at_level("INFO"):
+        assert tiny_run.train(config, workdir) is None
+    assert "Stopped by SIGTERM after step 2; all is saved" in caplog.text
+    assert CheckpointReader(workdir / "checkpoints").steps() == [2]
+
+
 def test_signal_while_the_result_is_scored(tmp_path, monkeypatch, caplog):
     """All steps are saved by then: the scoring is left off, and comes when the run is started again."""
     config, workdir = tiny_run.config(tmp_path), tmp_path / "workdir"

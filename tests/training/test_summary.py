@@ -42,6 +42,12 @@ def test_the_command_survives_the_shell():
     assert shlex.split(RUN.command) == words
 
 
+def test_the_command_says_what_code_it_may_run():
+    assert dataclasses.replace(RUN, flags=" --allow_code=mine").command.endswith(
+        "--workdir='runs/my first' --allow_code=mine"
+    )
+
+
 def test_the_file_holds_every_field(tmp_path):
     summary.write(RUN, tmp_path / "summary.json")
     record = json.loads((tmp_path / "summary.json").read_text())

@@ -5,6 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from transformer.cli import arguments, process
+from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments, Verb
 
 _DESCRIPTION = """
@@ -33,10 +34,18 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _run(given: Arguments) -> None:
     workdir = arguments.require_workdir(given)
     process.start(given)
-    from transformer.training.saved_run import write_average
+    from transformer.training.saved_run import to_average, write_average
     from transformer.training.workdir import Workdir
 
-    average = write_average(Workdir(Path(workdir)), given.flags.last)
+    run, count = Workdir(Path(workdir)), given.flags.last
+    steps = to_average(run, count)
+    if len(steps) < count:
+        raise UsageError(
+            f"{run.checkpoints} holds {len(steps)} sound checkpoints to average (multiples of config.checkpoint.every, "
+            f"and the newest), not {count}. Average fewer with --last={len(steps)}; the next run can keep more with "
+            "config.checkpoint.keep_last."
+        )
+    average = write_average(run, steps)
     print(f"{workdir}: {average.name}")
 
 

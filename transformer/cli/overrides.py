@@ -16,7 +16,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from transformer.cli.usage import UsageError
-from transformer.config import Config, ConfigError, FieldInfo, example, fields, unknown_field
+from transformer.config import Config, ConfigError, FieldInfo, example, fields, put, unknown_field
 
 _OVERRIDE = re.compile(r"--?(no)?config\.([^=]*)(?:=(.*))?", re.DOTALL)
 
@@ -82,7 +82,7 @@ def apply(config: Config, overrides: Iterable[Override]) -> Config:
 
 def _set(config: Config, info: FieldInfo, texts: list[str]) -> Config:
     if _is_optional(info) and texts[-1].lower() == "none":
-        return _write(config, info.name, None)
+        return put(config, info.name, None)
     given = [_one_item(text) for text in texts] if _is_tuple(info) else texts[-1:]
     words = ["", *(f"--config.{info.name}={text}" for text in given)]
     values = flags.FlagValues()
@@ -92,14 +92,6 @@ def _set(config: Config, info: FieldInfo, texts: list[str]) -> Config:
     except flags.IllegalFlagValueError:
         raise ConfigError(info.name, texts[-1], f"is not of type {info.type_name}", _remedy(info)) from None
     return holder.value
-
-
-def _write(config: Config, name: str, value: Any) -> Config:
-    section, _, field = name.rpartition(".")
-    if not section:
-        return dataclasses.replace(config, **{field: value})
-    changed = dataclasses.replace(getattr(config, section), **{field: value})
-    return dataclasses.replace(config, **{section: changed})
 
 
 def _one_item(text: str) -> str:

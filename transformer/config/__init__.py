@@ -5,9 +5,9 @@ One `Config` describes one run completely. It is built by a file in `configs/`, 
 The dataclasses are mutable because flags are written into them; nothing changes them after `validate`.
 """
 
-from transformer.config.field_info import FieldInfo, example, fields, get, nearest_field, unknown_field
+from transformer.config.field_info import FieldInfo, example, fields, get, nearest_field, put, unknown_field
 from transformer.config.options import Bounds, ConfigError
-from transformer.config.saved import check_code, from_json, to_json
+from transformer.config.saved import check_code, code_flag, from_json, to_json
 from transformer.config.sections import (
     CheckpointConfig,
     Config,
@@ -37,11 +37,13 @@ __all__ = [
     "TokenizerConfig",
     "TrainingConfig",
     "check_code",
+    "code_flag",
     "example",
     "fields",
     "from_json",
     "get",
     "nearest_field",
+    "put",
     "to_json",
     "unknown_field",
     "validate",

@@ -45,6 +45,15 @@ def get(config: Config, name: str) -> Any:
     return value
 
 
+def put(config: Config, name: str, value: Any) -> Config:
+    """A copy with another value at a dotted name."""
+    section, _, field = name.rpartition(".")
+    if not section:
+        return dataclasses.replace(config, **{field: value})
+    changed = dataclasses.replace(getattr(config, section), **{field: value})
+    return dataclasses.replace(config, **{section: changed})
+
+
 def nearest_field(name: str) -> str | None:
     """The known field a misspelt dotted name most likely meant."""
     names = [info.name for info in fields()]

@@ -42,6 +42,18 @@ def _build(config_class: type, values: Any, prefix: str) -> Any:
     return config_class(**arguments)
 
 
+def outside_module(config: Config) -> str | None:
+    """The module outside this package that the config names; None when it names none."""
+    module = config.model.attention.partition(":")[0]
+    return None if module.split(".")[0] == "transformer" else module
+
+
+def code_flag(config: Config) -> str:
+    """What a command that reads this config from a checkpoint needs, with a space before it; empty for most."""
+    module = outside_module(config)
+    return "" if module is None else f" --allow_code={module}"
+
+
 def check_code(config: Config, allowed: Collection[str]) -> None:
     """Refuses a config read from a checkpoint that would have code outside this package executed, unless allowed.
 
@@ -50,8 +62,8 @@ def check_code(config: Config, allowed: Collection[str]) -> None:
     Raises:
       ConfigError: names what would be imported.
     """
-    module = config.model.attention.partition(":")[0]
-    if module.split(".")[0] == "transformer" or module in allowed:
+    module = outside_module(config)
+    if module is None or module in allowed:
         return
     raise ConfigError(
         "model.attention",

@@ -93,9 +93,14 @@ def _check_model(config: Config) -> None:
 def _check_data(config: Config) -> None:
     data = config.data
     if not data.train:
-        raise ConfigError("data.train", data.train, "is empty", "Name a corpus, such as phrasebook.")
+        raise ConfigError("data.train", data.train, "is empty", "Name a corpus, such as lines:train.en:train.de.")
     if not data.validation:
-        raise ConfigError("data.validation", data.validation, "is empty", "Name a corpus to score during training.")
+        raise ConfigError(
+            "data.validation",
+            data.validation,
+            "is empty",
+            "Name a corpus to score during training, such as lines:valid.en:valid.de.",
+        )
     if 0 < data.max_length_ratio < 1:
         raise ConfigError(
             "data.max_length_ratio",

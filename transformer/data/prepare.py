@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from transformer.config import Config, ConfigError, DataConfig, TokenizerConfig
+from transformer.config import Config, DataConfig, TokenizerConfig
 from transformer.data import corpora
 from transformer.data.cache import Cache, atomic_folder, key_of
 from transformer.data.corpora import Corpus
@@ -82,11 +82,9 @@ def prepare(config: Config, *, tokenizers: Tokenizers | None = None, progress: P
 
     Raises:
       DataError: for a fault in the data.
-      ConfigError: for a tokenizer that does not fit, a cache that cannot be written, or no validation corpus.
+      ConfigError: for a tokenizer that does not fit, or a cache that cannot be written.
     """
     data = config.data
-    if not data.validation:
-        raise ConfigError("data.validation", data.validation, "is empty", "Name a corpus to score during training.")
     training = [corpora.parse(text, data) for text in data.train]
     validation = [_parse_unweighted(text, data) for text in data.validation]
     test = [_parse_unweighted(text, data) for text in data.test]
@@ -98,12 +96,12 @@ def prepare(config: Config, *, tokenizers: Tokenizers | None = None, progress: P
     preparation = _Preparation(training, data, Cache.open(data.cache_dir), progress)
     if tokenizers is None:
         tokenizers = preparation.tokenizers(config.tokenizer)
-    return Prepared(
-        tokenizers,
-        [preparation.training_set(index, tokenizers) for index in range(len(training))],
-        evaluation_set(" + ".join(data.validation), validation_pairs, tokenizers, data),
-        [evaluation_set(corpus.name, pairs, tokenizers, data) for corpus, pairs in zip(test, test_pairs, strict=True)],
-    )
+    held_out = evaluation_set(" + ".join(data.validation), validation_pairs, tokenizers, data)
+    tests = [
+        evaluation_set(corpus.name, pairs, tokenizers, data) for corpus, pairs in zip(test, test_pairs, strict=True)
+    ]
+    training_sets = [preparation.training_set(index, tokenizers) for index in range(len(training))]
+    return Prepared(tokenizers, training_sets, held_out, tests)
 
 
 def evaluation_set(

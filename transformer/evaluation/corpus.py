@@ -17,15 +17,8 @@ class Evaluation:
     scores: list[Score]
 
 
-def evaluate(
-    translator: Translator,
-    sources: Sequence[str],
-    references: Sequence[str],
-    *,
-    beam_size: int | None = None,
-    length_penalty: float | None = None,
-) -> Evaluation:
+def evaluate(translator: Translator, sources: Sequence[str], references: Sequence[str]) -> Evaluation:
     """Translates `sources` with a progress bar on stderr and scores them against `references`."""
     with tqdm(total=len(sources), desc="translating", unit=" sentences", leave=False) as bar:
-        outputs = translator.translate(sources, beam_size=beam_size, length_penalty=length_penalty, progress=bar.update)
+        outputs = translator.translate(sources, progress=bar.update)
     return Evaluation(outputs, report(outputs, references, translator.config.data.target_language))

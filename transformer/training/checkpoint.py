@@ -49,10 +49,26 @@ class CheckpointReader:
 
     def __init__(self, directory: epath.PathLike):
         self._directory = epath.Path(directory)
+        self._sound: dict[int, Any] = {}  # step -> what its files looked like when all of them were read
 
     def steps(self) -> list[int]:
         """Steps whose save finished, oldest first. Not whether they are still sound: restoring finds out."""
         return [step for step, path in self._entries() if manifest.exists(path)]
+
+    def cut_short(self) -> list[int]:
+        """Steps whose save did not finish: a kill came, or the manifest was lost."""
+        return [step for step, path in self._entries() if not manifest.exists(path)]
+
+    def sound_steps(self) -> list[int]:
+        """Those of `steps` that can be restored, oldest first. Damaged ones are named in a warning."""
+        sound = []
+        for step in self.steps():
+            problems = self._problems(step)
+            if problems:
+                logging.warning("Checkpoint %s cannot be used: %s.", self.path(step), "; ".join(problems))
+            else:
+                sound.append(step)
+        return sound
 
     def path(self, step: int) -> epath.Path:
         """Where `step` lies, or would."""
@@ -109,13 +125,13 @@ class CheckpointReader:
 
     def _sound_step(self, step: int | None) -> int:
         if step is not None:
-            problems = manifest.problems(self.path(step), step)
+            problems = self._problems(step)
             if problems:
                 raise CheckpointError(f"{self.path(step)} cannot be used: {'; '.join(problems)}. {self._others(step)}")
             return step
         damaged = []
         for candidate, path in reversed(self._entries()):
-            problems = manifest.problems(path, candidate)
+            problems = self._problems(candidate, path)
             if not problems:
                 for text in damaged:
                     logging.warning("%s. Using step %d instead.", text, candidate)
@@ -123,6 +139,17 @@ class CheckpointReader:
             damaged.append(f"Checkpoint {path} cannot be used: {'; '.join(problems)}")
         reasons = "\n".join(damaged) if damaged else "It holds none."
         raise CheckpointError(f"There is no usable checkpoint in {self._directory}. {reasons}")
+
+    def _problems(self, step: int, path: epath.Path | None = None) -> list[str]:
+        """What is wrong with a checkpoint. Files found sound before are not read again while nobody writes to them."""
+        path = self.path(step) if path is None else path
+        now = manifest.stamp(path)
+        if now is not None and self._sound.get(step) == now:
+            return []
+        problems = manifest.problems(path, step)
+        if not problems:
+            self._sound[step] = now
+        return problems
 
     def _others(self, step: int) -> str:
         others = [str(other) for other in self.steps() if other != step]
@@ -240,7 +267,7 @@ class Checkpoints(CheckpointReader):
         """Damaged checkpoints from `step` on, which a run that resumed from an older one writes anew."""
         later = [existing for existing in self.steps() if existing >= step]
         for existing in later:
-            if not manifest.problems(self.path(existing), existing):
+            if not self._problems(existing):
                 raise CheckpointError(
                     f"{self.path(existing)} exists and is sound, so step {step} is not saved. "
                     "Resume from the newest step, or write to another directory."
@@ -263,10 +290,11 @@ class Checkpoints(CheckpointReader):
             for name, content in files.items():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 (path / name).write_bytes(content)
+            # Orbax has been seen to drop what it was given: only what is there is declared complete.
+            lost = leaves.mismatch(leaves.named(arrays), leaves.named(ocp.metadata(path, _STATE).metadata))
+            if lost:
+                raise CheckpointError(lost)
             manifest.write(path, step)
-            problems = manifest.presence_problems(path, step)
-            if problems:
-                raise CheckpointError("; ".join(problems))
             self._delete_unkept()
 
     def _clean(self, superseded: list[int]) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import logging
 
+from transformer.config import code_flag
 from transformer.data.prepare import EvaluationSet
 from transformer.evaluation import attention_picture
 from transformer.evaluation.corpus import evaluate
@@ -13,7 +14,7 @@ from transformer.evaluation.measure import Score
 from transformer.evaluation.phenomena import accuracy_table, last_word, separable_verb
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
-from transformer.training import curves, metrics_log, retention, saved_run, summary
+from transformer.training import curves, metrics_log, saved_run, summary
 from transformer.training.checkpoint import Checkpoints
 from transformer.training.compilations import Compilations
 from transformer.training.journal import last_elapsed
@@ -28,10 +29,10 @@ LONGEST_EXAMPLE = 15  # words, in a picture
 
 def finish(run: Run, checkpoints: Checkpoints, search: Search, compilations: Compilations, reason: str) -> Summary:
     """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports."""
-    settings = run.config.checkpoint
-    averaged = retention.to_average(checkpoints.steps(), settings.every, settings.average)
-    if len(averaged) > 1:
-        saved_run.write_average(run.workdir, len(averaged))
+    if run.config.checkpoint.average > 1:
+        averaged = saved_run.to_average(run.workdir, run.config.checkpoint.average)
+        if len(averaged) > 1:
+            saved_run.write_average(run.workdir, averaged)
     chosen = saved_run.choose(run.workdir)
     translator = saved_run.translator(run.config, [chosen], run.mesh, search)
 
@@ -53,6 +54,7 @@ def finish(run: Run, checkpoints: Checkpoints, search: Search, compilations: Com
         compile_seconds=compilations.seconds,
         recompilations=compilations.after_warm_up,
         example=example.source,
+        flags=code_flag(run.config),
     )
     # The result first: it must not be lost to a picture that cannot be drawn.
     summary.write(result, run.workdir.summary)

@@ -10,7 +10,7 @@ import jax
 from absl import logging
 
 from transformer import sharding
-from transformer.config import Config
+from transformer.config import Config, code_flag
 from transformer.evaluation.search import Search
 from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
@@ -104,7 +104,8 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 if due.save:
                     with rates.paused():
                         run.save(checkpoints, step, state, metrics)
-                if due.stop:
+                # A signal during validation is heard here, not a step later.
+                if due.save and stop.received is not None:
                     break
                 if due.validation:
                     ended = reason_to_end(step, journal.records, config)
@@ -114,10 +115,11 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
             with stop.at_once():
                 return finish(run, checkpoints, search, compilations, ended)
     logging.info(
-        "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s",
+        "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s%s",
         stop.received,
         f"{step:,}",
         shlex.quote(str(run.workdir.root)),
+        code_flag(config),
     )
     return None
 

@@ -63,23 +63,24 @@ def problems(directory: epath.Path, step: int) -> list[str]:
 
     Reads every byte once, unless names or sizes are wrong already.
     """
-    found = presence_problems(directory, step)
+    try:
+        files = _read(directory, step)
+    except _ManifestError as error:
+        return [str(error)]
+    found = [problem for name, file in files.items() if (problem := _presence_problem(directory, name, file))]
     if found:
         return found
-    files = _read(directory, step)
     with ThreadPoolExecutor(_READERS) as readers:
         results = readers.map(lambda name: _content_problem(directory, name, files[name]), files)
         return [problem for problem in results if problem]
 
 
-def presence_problems(directory: epath.Path, step: int) -> list[str]:
-    """As `problems`, but by names and sizes only: quick."""
-    try:
-        files = _read(directory, step)
-    except _ManifestError as error:
-        return [str(error)]
-    results = [_presence_problem(directory, name, expected) for name, expected in files.items()]
-    return [problem for problem in results if problem]
+def stamp(directory: epath.Path) -> list[tuple[str, int, int]] | None:
+    """Names, sizes and times of all files: another list when one was written to. None where times are not to be had."""
+    if "://" in os.fspath(directory):
+        return None
+    statuses = [(path, os.stat(path)) for path in _files(directory)] if directory.exists() else []
+    return [(os.fspath(path), status.st_size, status.st_mtime_ns) for path, status in statuses]
 
 
 def _read(directory: epath.Path, step: int) -> dict[str, _File]:

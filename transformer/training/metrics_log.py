@@ -14,10 +14,11 @@ one torn; only a power cut can lose more.
 
 import json
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
+
+from transformer.training import whole_file
 
 CLOCK_PREFIX = "time/"
 
@@ -79,12 +80,7 @@ def truncate_after(path: Path, step: int) -> None:
         return
     kept = [record for record in read(path) if record["step"] <= step]
     text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    whole_file.write(path, text)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -37,11 +37,11 @@ def make_optimizer(config: OptimizerConfig, schedule: Schedule, matrices: Any) -
     Args:
       matrices: a tree of bools like the parameters: which of them multiply. Only these decay, not norms and biases.
     """
-    parts = []
-    if config.clip_norm:
-        parts.append(optax.clip_by_global_norm(config.clip_norm))
-    parts.append(optax.scale_by_adam(config.beta1, config.beta2, config.epsilon))
-    if config.name == "adamw":
-        parts.append(optax.add_decayed_weights(config.weight_decay, mask=matrices))
-    parts.append(optax.scale_by_learning_rate(schedule))
-    return optax.chain(*parts)
+    # What is off keeps its place: the state, and so a checkpoint, is the same with and without it.
+    off = optax.identity()
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm) if config.clip_norm else off,
+        optax.scale_by_adam(config.beta1, config.beta2, config.epsilon),
+        optax.add_decayed_weights(config.weight_decay, mask=matrices) if config.name == "adamw" else off,
+        optax.scale_by_learning_rate(schedule),
+    )

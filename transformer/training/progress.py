@@ -16,6 +16,9 @@ _TRAINING = {
     "train/learning_rate": "lr {:.2e}",
     "time/mfu": "MFU {:.0%}",
     "time/data_wait_share": "data wait {:.0%}",
+    "train/gradient_norm": "gradient norm {:.2f}",
+    "time/step_s": "{:.3f} s a step",
+    "time/padded_tokens_per_s": "{:,.0f} padded tokens/s",
 }
 _VALIDATION = {
     "val/loss": "validation loss {:.3f}",

@@ -97,24 +97,25 @@ def _saved(reader: CheckpointReader, metadata: Metadata, merit: str = "") -> Sav
     return SavedParams(f"step {metadata.step}{merit}", reader, metadata, "ema" if ema else "params")
 
 
-def write_average(workdir: Workdir, count: int) -> SavedParams:
-    """Averages the last `count` checkpoints into `workdir.average`, replacing what is there.
+def to_average(workdir: Workdir, count: int) -> list[int]:
+    """The steps of the last `count` checkpoints, or of fewer where there are fewer sound ones (a warning names others).
 
     Raises:
-      WorkdirError: when there are fewer.
+      WorkdirError: when there is none.
     """
     reader = CheckpointReader(workdir.checkpoints)
-    if not reader.steps():
-        raise WorkdirError(f"{workdir.checkpoints} holds 0 checkpoints. Train first, or check the path.")
-    saved = reader.read_metadata()
+    steps = reader.sound_steps()
+    if not steps:
+        raise WorkdirError(f"{workdir.checkpoints} holds no sound checkpoint. Train first, or check the path.")
+    config = config_module.from_json(reader.read_metadata(steps[-1]).config_json)
+    return retention.to_average(steps, config.checkpoint.every, count)
+
+
+def write_average(workdir: Workdir, steps: Sequence[int]) -> SavedParams:
+    """Averages checkpoints into `workdir.average`, replacing what is there."""
+    reader = CheckpointReader(workdir.checkpoints)
+    saved = reader.read_metadata(steps[-1])
     config = config_module.from_json(saved.config_json)
-    steps = retention.to_average(reader.steps(), config.checkpoint.every, count)
-    if len(steps) < count:
-        raise WorkdirError(
-            f"{workdir.checkpoints} holds {len(steps)} checkpoints to average (multiples of checkpoint.every = "
-            f"{config.checkpoint.every}, and the newest), not {count}. Average fewer, or keep more with "
-            "config.checkpoint.keep_last."
-        )
     subtree = "ema" if config.training.ema_decay else "params"
     params = average(reader, steps, subtree=subtree)
     if workdir.average.exists():

@@ -2,11 +2,11 @@
 
 import dataclasses
 import json
-import os
 import shlex
 from pathlib import Path
 
 from transformer.evaluation.measure import Score
+from transformer.training import whole_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Summary:
       compile_seconds: how long compiling (or reading the compilation cache) took.
       recompilations: programs compiled after warm-up; above 0 is a defect.
       example: a source sentence for the command.
+      flags: what the command needs beside --workdir.
     """
 
     workdir: str
@@ -39,11 +40,13 @@ class Summary:
     compile_seconds: float
     recompilations: int
     example: str
+    flags: str = ""
 
     @property
     def command(self) -> str:
         """The shell command that translates `example` with this run."""
-        return f"echo {shlex.quote(self.example)} | transformer translate --workdir={shlex.quote(self.workdir)}"
+        translate = f"transformer translate --workdir={shlex.quote(self.workdir)}{self.flags}"
+        return f"echo {shlex.quote(self.example)} | {translate}"
 
 
 def as_text(summary: Summary) -> str:
@@ -70,11 +73,8 @@ def _score(score: Score) -> str:
 
 def write(summary: Summary, path: Path) -> None:
     """Writes the summary as JSON; a reader sees the old file or the new one, never a part."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".tmp")
     record = dataclasses.asdict(summary) | {"command": summary.command}
-    temporary.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    whole_file.write(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
 
 
 def duration(seconds: float) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from transformer import config as config_module
 from transformer.config import Config
+from transformer.training import whole_file
 
 
 class WorkdirError(Exception):
@@ -79,9 +80,4 @@ class Workdir:
 
     def write_config(self, config: Config) -> None:
         """Saves the config, the old one or the new one whole at any moment."""
-        temporary = self.config.with_name(self.config.name + ".tmp")
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(config_module.to_json(config))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, self.config)
+        whole_file.write(self.config, config_module.to_json(config))
