@@ -6,8 +6,10 @@ FOLDER holds train.en, train.de, val.*, test2016.* and test2017.* (task 1, raw t
 research and education only, so it is not part of this project). The width is that of the best small text-only model
 that has been published: the paper's base model overfits here and scores less.
 
-Hardware: two CPU cores, about half an hour. Expected on test2016: 35.1 cased sacreBLEU, 35.5
-lower-cased and tokenised, where the published model has 41.0 after five times the steps.
+Hardware: two CPU cores, under an hour. Expected: 39.8 cased sacreBLEU on test2016, 40.2 lower-cased and tokenised (where
+the published model has 41.0); 31.4 and 31.6 on test2017. What mattered, by BLEU on val (greedy): 12 at step 300 with
+pre-norm, 8 at step 800 with post-norm; 34.9 after 1,500 steps of dropout 0.2; with 0.3: 34.7 after 2,000, 37.1 after
+2,500, 39.1 after 4,000, where it stays.
 """
 
 from pathlib import Path
@@ -25,7 +27,7 @@ def get_config(folder: str) -> Config:
     model.d_ff = 256
     model.num_encoder_layers = 4
     model.num_decoder_layers = 4
-    model.norm = "pre"  # BLEU on val: 12 at step 300; post-norm 8 at step 800
+    model.norm = "pre"
     model.dropout = 0.3
     model.dtype = "bfloat16"
     model.unroll = 4
