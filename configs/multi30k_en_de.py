@@ -6,10 +6,10 @@ FOLDER holds train.en, train.de, val.*, test2016.* and test2017.* (task 1, raw t
 research and education only, so it is not part of this project). The width is that of the best small text-only model
 that has been published: the paper's base model overfits here and scores less.
 
-Hardware: two CPU cores, under an hour. Expected: 39.8 cased sacreBLEU on test2016, 40.2 lower-cased and tokenised (where
-the published model has 41.0); 31.4 and 31.6 on test2017. What mattered, by BLEU on val (greedy): 12 at step 300 with
-pre-norm, 8 at step 800 with post-norm; 34.9 after 1,500 steps of dropout 0.2; with 0.3: 34.7 after 2,000, 37.1 after
-2,500, 39.1 after 4,000, where it stays.
+Hardware: two CPU cores, under an hour. Expected: 39.8 cased sacreBLEU on test2016, 40.2 lower-cased and tokenised
+(where the published model has 41.0); 31.4 and 31.6 on test2017. What mattered, by BLEU on val (greedy): 12 at step 300
+with pre-norm, 8 at step 800 with post-norm; 34.9 after 1,500 steps of dropout 0.2; with 0.3: 34.7 after 2,000, 37.1
+after 2,500, 39.1 after 4,000, where it stays.
 """
 
 from pathlib import Path
