@@ -17,7 +17,7 @@ from transformer import config as config_module
 from transformer.config import ConfigError
 from transformer.data.batches import Batches
 from transformer.training import metrics_log
-from transformer.training.checkpoint import CheckpointError, CheckpointReader
+from transformer.training.checkpoint import CheckpointReader
 from transformer.training.loop import AHEAD, Due, NonFiniteError
 from transformer.training.run import Run
 from transformer.training.step import Trainer
@@ -187,7 +187,7 @@ def test_model_that_does_not_fit_is_refused_before_the_config_is_replaced(run, t
     shutil.copytree(run, again)
     config = tiny_run.trained_config()
     config.model.d_ff = 48
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(ConfigError, match="config.model.d_ff = 48: it was 32"):
         tiny_run.train(config, again)
     assert (again / "config.json").read_bytes() == (run / "config.json").read_bytes()
 
