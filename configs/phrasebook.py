@@ -36,6 +36,7 @@ def get_config() -> Config:
 
     config.training.steps = 500
     config.training.log_every = 25
+    config.training.loss_chunk_mb = 16  # what a core's cache holds
     config.evaluation.every = 250
     config.evaluation.bleu_sentences = 200
     config.checkpoint.every = 250

@@ -1,5 +1,8 @@
 """Names to mesh axes, and what is told when they do not fit."""
 
+import math
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,8 +10,18 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from transformer import sharding
-from transformer.config import ConfigError, MeshConfig, ModelConfig
-from transformer.sharding import STORED, USED, Rules, check_batch, check_model, make_mesh, stored_shardings, to_global
+from transformer.config import ConfigError, DataConfig, MeshConfig, ModelConfig
+from transformer.sharding import (
+    STORED,
+    USED,
+    Rules,
+    Share,
+    check_batch,
+    check_model,
+    make_mesh,
+    stored_shardings,
+    to_global,
+)
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +33,7 @@ def mesh():
 
 
 def test_names_become_mesh_axes():
-    rows = ("data", "fsdp")
+    rows = ("slices", "data", "fsdp")
     assert STORED.spec(("batch", None, "heads", None)) == PartitionSpec(rows, None, ("tensor",), None)
     assert STORED.spec(("layers", "embed", "feed_forward")) == PartitionSpec(None, ("fsdp",), ("tensor",))
     assert STORED.spec(("vocabulary", "embed")) == PartitionSpec(("tensor",), ("fsdp",))
@@ -48,32 +61,36 @@ def test_rules_can_be_other_ones():
 @pytest.mark.parametrize(
     ("config", "shape"),
     [
-        (MeshConfig(), (8, 1, 1)),
-        (MeshConfig(data=1, fsdp=-1, tensor=2), (1, 4, 2)),
-        (MeshConfig(data=2, fsdp=2, tensor=-1), (2, 2, 2)),
-        (MeshConfig(data=-1, fsdp=8), (1, 8, 1)),
-        (MeshConfig(data=8), (8, 1, 1)),
+        (MeshConfig(), (1, 8, 1, 1, 1)),
+        (MeshConfig(data=1, fsdp=-1, tensor=2), (1, 1, 4, 1, 2)),
+        (MeshConfig(data=2, fsdp=2, tensor=-1), (1, 2, 2, 1, 2)),
+        (MeshConfig(data=-1, fsdp=8), (1, 1, 8, 1, 1)),
+        (MeshConfig(data=8), (1, 8, 1, 1, 1)),
+        (MeshConfig(slices=2, sequence=2), (2, 2, 1, 2, 1)),
     ],
 )
 def test_minus_one_is_what_the_others_leave(config, shape):
     mesh = make_mesh(config)
-    assert tuple(mesh.shape.items()) == tuple(zip(("data", "fsdp", "tensor"), shape, strict=True))
-    assert mesh.axis_types == (AxisType.Explicit,) * 3
+    assert tuple(mesh.shape.items()) == tuple(zip(sharding.AXES, shape, strict=True))
+    assert mesh.axis_types == (AxisType.Explicit,) * 5
     assert {device.id for device in mesh.devices.flat} == set(range(8))
 
 
 def test_a_mesh_of_some_devices():
     mesh = make_mesh(MeshConfig(fsdp=2), jax.devices()[:2])
-    assert dict(mesh.shape) == {"data": 1, "fsdp": 2, "tensor": 1}
+    assert dict(mesh.shape) == {"slices": 1, "data": 1, "fsdp": 2, "sequence": 1, "tensor": 1}
 
 
 @pytest.mark.parametrize(
     ("config", "told"),
     [
-        (MeshConfig(data=3), "(3, 1, 1): data=3 x fsdp=1 x tensor=1 needs 3 devices, there are 8"),
-        (MeshConfig(data=4), "data=4 x fsdp=1 x tensor=1 needs 4 devices, there are 8"),
+        (
+            MeshConfig(data=3),
+            "(1, 3, 1, 1, 1): slices=1 x data=3 x fsdp=1 x sequence=1 x tensor=1 needs 3 devices, there are 8",
+        ),
+        (MeshConfig(data=4), "data=4 x fsdp=1 x sequence=1 x tensor=1 needs 4 devices, there are 8"),
         (MeshConfig(data=16), "needs 16 devices, there are 8"),
-        (MeshConfig(tensor=3), "data=-1 x fsdp=1 x tensor=3 needs a multiple of 3 devices, there are 8"),
+        (MeshConfig(tensor=3), "data=-1 x fsdp=1 x sequence=1 x tensor=3 needs a multiple of 3 devices, there are 8"),
         (MeshConfig(fsdp=16), "needs a multiple of 16 devices, there are 8"),
     ],
 )
@@ -90,15 +107,24 @@ def test_a_mesh_that_does_not_fit_the_devices(config, told):
 
 
 def test_rows_must_fit_devices_and_parts(mesh):
-    check_batch(mesh, rows_multiple_of=8, accumulate=2)
+    check_batch(mesh, DataConfig(rows_multiple_of=8), accumulate=2)
     for rows, accumulate, needed in ((8, 4, 16), (6, 1, 4), (2, 1, 4)):
         with pytest.raises(ConfigError) as caught:
-            check_batch(mesh, rows, accumulate)
+            check_batch(mesh, DataConfig(rows_multiple_of=rows), accumulate)
         message = str(caught.value)
         assert f"config.data.rows_multiple_of = {rows}" in message
-        assert "data * fsdp = 4 devices" in message
+        assert "slices * data * fsdp = 4 devices" in message
         assert f"training.accumulate = {accumulate}" in message
         assert f"Set it to a multiple of {needed}." in message
+
+
+def test_lengths_must_fit_devices():
+    mesh = make_mesh(MeshConfig(data=2, sequence=4))
+    check_batch(mesh, DataConfig(lengths_multiple_of=8), accumulate=1)
+    with pytest.raises(
+        ConfigError, match=r"lengths_multiple_of = 2: .*sequence = 4 devices. Set it to a multiple of 4"
+    ):
+        check_batch(mesh, DataConfig(lengths_multiple_of=2), accumulate=1)
 
 
 def test_parameters_must_fit_the_mesh(mesh):
@@ -109,6 +135,44 @@ def test_parameters_must_fit_the_mesh(mesh):
             check_model(mesh, ModelConfig(**{**fits, field: size}), (30,))
     with pytest.raises(ConfigError, match=r"config.mesh.tensor = 2: does not divide the vocabulary of 31 pieces"):
         check_model(mesh, ModelConfig(**fits), (30, 31))
+
+
+# --- what a process reads ---
+
+
+class Device:
+    """A device of a mesh that spans processes."""
+
+    def __init__(self, number: int, process_index: int):
+        self.id, self.process_index = number, process_index
+
+
+def shares(sizes: tuple[int, ...], devices_a_process: int, monkeypatch) -> list[Share]:
+    count = math.prod(sizes)
+    devices = np.array([Device(i, i // devices_a_process) for i in range(count)], object).reshape(sizes)
+    mesh = types.SimpleNamespace(shape=dict(zip(sharding.AXES, sizes, strict=True)), devices=devices)
+    found = []
+    for process in range(count // devices_a_process):
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        found.append(sharding.data_share.__wrapped__(mesh))
+    return found
+
+
+def test_processes_share_the_rows(monkeypatch):
+    quarters = [Share(index, 4) for index in range(4)]
+    assert shares((1, 8, 1, 1, 1), 2, monkeypatch) == quarters
+    assert shares((2, 2, 2, 1, 1), 2, monkeypatch) == quarters
+    assert shares((1, 4, 1, 1, 2), 2, monkeypatch) == quarters
+
+
+def test_processes_that_share_rows_read_the_same(monkeypatch):
+    assert shares((1, 2, 1, 1, 4), 2, monkeypatch) == [Share(0, 2), Share(0, 2), Share(1, 2), Share(1, 2)]
+    assert shares((1, 1, 1, 4, 2), 2, monkeypatch) == [Share(0, 1)] * 4
+
+
+def test_rows_that_are_no_block_are_refused(monkeypatch):
+    with pytest.raises(ConfigError, match=r"process 0 would need rows \[0, 1\] of every 3, no one block"):
+        shares((1, 3, 1, 1, 2), 3, monkeypatch)
 
 
 # --- arrays ---
@@ -153,9 +217,9 @@ def test_the_platform_is_the_meshs():
     """A mesh of another platform's devices can be compiled for on a machine that has none of them."""
     assert sharding.platform() == "cpu"
     abstract = jax.sharding.AbstractMesh(
-        (1, 1, 1),
+        (1,) * 5,
         sharding.AXES,
-        axis_types=(AxisType.Explicit,) * 3,
+        axis_types=(AxisType.Explicit,) * 5,
         abstract_device=jax.sharding.AbstractDevice(device_kind="TPU v5e", num_cores=1, platform="tpu"),
     )
     with jax.sharding.use_abstract_mesh(abstract):

@@ -9,30 +9,35 @@ Without a mesh (a notebook, a unit test) every function here is the identity.
 """
 
 import dataclasses
+import functools
 import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.experimental import mesh_utils, multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from transformer.config import ConfigError, MeshConfig, ModelConfig
+from transformer.config import ConfigError, DataConfig, MeshConfig, ModelConfig
 
-AXES = ("data", "fsdp", "tensor")
+# From the outermost, between whose neighbours the wires are slowest, to the innermost.
+AXES = ("slices", "data", "fsdp", "sequence", "tensor")
 
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
     """Which mesh axes each logical axis is split over. Names not listed are never split."""
 
-    batch: tuple[str, ...] = ("data", "fsdp")
+    batch: tuple[str, ...] = ("slices", "data", "fsdp")
+    length: tuple[str, ...] = ("sequence",)
     embed: tuple[str, ...] = ("fsdp",)
     heads: tuple[str, ...] = ("tensor",)
     feed_forward: tuple[str, ...] = ("tensor",)
     vocabulary: tuple[str, ...] = ("tensor",)
 
-    def spec(self, names: tuple[str | None, ...]) -> PartitionSpec:
-        """The partition of an array whose dimensions have these names.
+    def spec(self, names: tuple[str | None, ...], **reduction: frozenset[str]) -> PartitionSpec:
+        """The partition of an array whose dimensions have these names; `reduction`: PartitionSpec's (un)reduced axes.
 
         Raises:
           ValueError: when two dimensions would be split over the same mesh axis.
@@ -41,13 +46,17 @@ class Rules:
         used = [axis for entry in axes if entry for axis in entry]
         if len(used) != len(set(used)):
             raise ValueError(f"Axes {names} map to mesh axes {axes}: one mesh axis cannot split two dimensions.")
-        return PartitionSpec(*axes)
+        return PartitionSpec(*axes, **reduction)
 
 
 # A parameter's "embed" is split over fsdp where it is stored, and whole where it is used (ZeRO-3: gathered just before,
 # its gradient reduce-scattered just after). Activations' "embed" is never split.
 STORED = Rules()
 USED = dataclasses.replace(STORED, embed=())
+# Every device of these axes has other tokens: the gradient of a parameter is the sum over them.
+_TOKENS = frozenset({*STORED.batch, *STORED.length})
+# Those of them along which parameters are whole even where they are stored.
+_COPIES = _TOKENS - {*STORED.embed}
 
 
 def _mesh_is_set() -> bool:
@@ -61,7 +70,107 @@ def used(*names: str | None) -> PartitionSpec | None:
 
 def gather(parameter: jax.Array, names: tuple[str | None, ...]) -> jax.Array:
     """A stored parameter as the computation wants it: whole along fsdp, still split along tensor."""
-    return jax.sharding.reshard(parameter, USED.spec(names)) if _mesh_is_set() else parameter
+    if not _mesh_is_set():
+        return parameter
+    return jax.sharding.reshard(parameter, USED.spec(names, reduced=_TOKENS if _is_copy(parameter) else frozenset()))
+
+
+def copies(parameters: Any, names: Any) -> Any:
+    """Parameters to be differentiated with respect to.
+
+    The gradient of one that passes through `gather` (its dimensions include "embed") stays a sum still to be made
+    (`unreduced`) over the axes along which it is copied, however many parts, layers and uses it is added up from, until
+    `stored` makes it in one go. Norms and biases are a hundredth of a model, and may be used as they are.
+    """
+    return _resharded(parameters, names, reduced=_COPIES)
+
+
+def no_gradient(parameters: Any, names: Any) -> Any:
+    """Zeros of the type that gradients with respect to `copies` have."""
+    return _resharded(jax.tree.map(jnp.zeros_like, parameters), names, unreduced=_COPIES)
+
+
+def stored(gradients: Any, names: Any) -> Any:
+    """Gradients with respect to `copies`, summed up, where their parameters are stored."""
+    return _resharded(gradients, names)
+
+
+def _resharded(tree: Any, names: Any, **reduction: frozenset[str]) -> Any:
+    if not _mesh_is_set():
+        return tree
+
+    def reshard(leaf: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
+        return jax.sharding.reshard(leaf, STORED.spec(axes, **(reduction if "embed" in axes else {})))
+
+    return jax.tree.map(reshard, tree, names)
+
+
+def _is_copy(array: jax.Array) -> bool:
+    return bool(jax.typeof(array).sharding.spec.reduced)
+
+
+def gradient_of(array: jax.Array) -> PartitionSpec | None:
+    """The `out_sharding` of a product that is the gradient with respect to `array`; None without a mesh."""
+    spec = jax.typeof(array).sharding.spec
+    return PartitionSpec(*spec.partitions, unreduced=spec.reduced) if _mesh_is_set() else None
+
+
+def no_gradient_of(array: jax.Array) -> jax.Array:
+    """Zeros of the type that `gradient_of` gives."""
+    zeros = jnp.zeros(array.shape, array.dtype)
+    return jax.sharding.reshard(zeros, gradient_of(array)) if _mesh_is_set() else zeros
+
+
+def scaled(gradient: jax.Array, factor: jax.Array) -> jax.Array:
+    """A gradient whose sum may still be to be made, times a number."""
+    if not _mesh_is_set():
+        return gradient * factor
+    unreduced = jax.typeof(gradient).sharding.spec.unreduced
+    return gradient * jax.sharding.reshard(factor, PartitionSpec(reduced=unreduced))
+
+
+def spread(tree: Any, mesh: Mesh) -> Any:
+    """Host arrays, the same in every process, with as little as can be of each on any one device."""
+
+    def place(array: np.ndarray) -> jax.Array:
+        split = next((i for i, size in enumerate(array.shape) if size % mesh.size == 0), None)
+        spec = PartitionSpec() if split is None else PartitionSpec(*[None] * split, mesh.axis_names)
+        return jax.make_array_from_callback(array.shape, NamedSharding(mesh, spec), lambda index: array[index])
+
+    return jax.tree.map(place, tree)
+
+
+def to_host(tree: Any) -> Any:
+    """Arrays as numpy arrays, whole, in every process."""
+
+    def fetch(array: jax.Array) -> np.ndarray:
+        if array.is_fully_addressable or array.is_fully_replicated:
+            return np.asarray(array)
+        return np.asarray(multihost_utils.process_allgather(array, tiled=True))
+
+    return jax.tree.map(fetch, tree)
+
+
+def like(array: jax.Array, *dimensions: int | None) -> PartitionSpec | None:
+    """The `out_sharding` of a result whose dimensions are split as those of `array`, by number; None: not split.
+
+    So the rows and positions of activations stay as the tokens came: split over the sequence axis in training, not in
+    decoding. None without a mesh.
+    """
+    if not _mesh_is_set():
+        return None
+    axes = jax.typeof(array).sharding.spec.partitions
+    return PartitionSpec(*[None if dimension is None else axes[dimension] for dimension in dimensions])
+
+
+def parts(array: jax.Array, dimension: int) -> int:
+    """Into how many parts a dimension is split."""
+    return array.shape[dimension] // shard_shape(array)[dimension]
+
+
+def shard_shape(array: jax.Array) -> tuple[int, ...]:
+    """The shape of one device's part."""
+    return jax.typeof(array).sharding.shard_shape(array.shape) if _mesh_is_set() else array.shape
 
 
 def place(array: jax.Array, *names: str | None) -> jax.Array:
@@ -82,7 +191,7 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
       ConfigError: when the sizes do not multiply to the number of devices.
     """
     devices = jax.devices() if devices is None else devices
-    sizes = [config.data, config.fsdp, config.tensor]
+    sizes = [config.slices, config.data, config.fsdp, config.sequence, config.tensor]
     fixed = math.prod(size for size in sizes if size != -1)
     count = len(devices)
     text = " x ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
@@ -94,17 +203,38 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
             "Change the sizes, or set one of them to -1 for what is left.",
         )
     sizes = [count // fixed if size == -1 else size for size in sizes]
-    return jax.make_mesh(tuple(sizes), AXES, devices=devices)
+    if _slice_count(devices) == 1:
+        return jax.make_mesh(tuple(sizes), AXES, devices=devices)
+    # Only the outermost axis may cross the slow network between slices.
+    within, across = (1, *sizes[1:]), (sizes[0], *[1] * (len(sizes) - 1))
+    ordered = mesh_utils.create_hybrid_device_mesh(within, across, devices)
+    return Mesh(ordered, AXES, axis_types=(jax.sharding.AxisType.Explicit,) * len(AXES))
 
 
-def check_batch(mesh: Mesh, rows_multiple_of: int, accumulate: int) -> None:
+def _slice_count(devices: list[jax.Device]) -> int:
+    return len({getattr(device, "slice_index", 0) for device in devices})
+
+
+def row_shards(mesh: Mesh) -> int:
+    """In how many parts the rows of a batch are split."""
+    return math.prod(mesh.shape[axis] for axis in USED.batch)
+
+
+def check_batch(mesh: Mesh, data: DataConfig, accumulate: int) -> None:
     """Raises ConfigError unless every part of every batch can be split over the mesh."""
-    shards = mesh.shape["data"] * mesh.shape["fsdp"]
-    if rows_multiple_of % (shards * accumulate):
+    if data.lengths_multiple_of % mesh.shape["sequence"]:
+        raise ConfigError(
+            "data.lengths_multiple_of",
+            data.lengths_multiple_of,
+            f"lengths are split over mesh.sequence = {mesh.shape['sequence']} devices",
+            f"Set it to a multiple of {mesh.shape['sequence']}.",
+        )
+    shards = row_shards(mesh)
+    if data.rows_multiple_of % (shards * accumulate):
         raise ConfigError(
             "data.rows_multiple_of",
-            rows_multiple_of,
-            f"batches are split over data * fsdp = {shards} devices and training.accumulate = {accumulate} parts",
+            data.rows_multiple_of,
+            f"rows are split over slices * data * fsdp = {shards} devices and training.accumulate = {accumulate} parts",
             f"Set it to a multiple of {shards * accumulate}.",
         )
 
@@ -127,7 +257,46 @@ def stored_shardings(mesh: Mesh, names: Any) -> Any:
     )
 
 
-def to_global(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
-    """This process' rows of a batch as global arrays, split by rows over data and fsdp."""
-    sharding = NamedSharding(mesh, USED.spec(("batch", None)))
-    return {name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()}
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """One of `count` equal blocks of a batch's rows, counted from 0."""
+
+    index: int
+    count: int
+
+
+@functools.cache
+def data_share(mesh: Mesh) -> Share:
+    """The rows of every batch that this process' devices need.
+
+    Processes between which only positions or parameters are split need the same.
+
+    Raises:
+      ConfigError: when they are no block of rows.
+    """
+    block_of_device = np.arange(row_shards(mesh)).reshape([mesh.shape[axis] for axis in USED.batch] + [1, 1])
+    blocks = np.broadcast_to(block_of_device, mesh.devices.shape)
+    own = [device.process_index == jax.process_index() for device in mesh.devices.flat]
+    mine = np.unique(blocks.ravel()[own])
+    count, rest = divmod(row_shards(mesh), len(mine))
+    index = int(mine[0]) // len(mine)
+    if rest or not np.array_equal(mine, np.arange(index * len(mine), (index + 1) * len(mine))):
+        raise ConfigError(
+            "mesh",
+            tuple(mesh.devices.shape),
+            f"process {jax.process_index()} would need rows {mine.tolist()} of every {row_shards(mesh)}, no one block",
+            "Let mesh.tensor * mesh.sequence divide the devices of a process, or be a multiple of them.",
+        )
+    return Share(index, count)
+
+
+def to_global(
+    batch: dict[str, np.ndarray], mesh: Mesh, names: tuple[str | None, str | None] = ("batch", "length")
+) -> dict[str, jax.Array]:
+    """This process' share of the rows of a batch as global arrays [B, T], split as the names say."""
+    sharding, share = NamedSharding(mesh, USED.spec(names)), data_share(mesh)
+
+    def whole(rows: np.ndarray) -> jax.Array:
+        return jax.make_array_from_process_local_data(sharding, rows, (share.count * rows.shape[0], *rows.shape[1:]))
+
+    return {name: whole(rows) for name, rows in batch.items()}

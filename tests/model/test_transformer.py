@@ -14,6 +14,7 @@ from tiny_model import (
     blueprint_of,
     examples_of,
     from_reference,
+    named,
     quick_jit,
     random_params,
     relative,
@@ -185,3 +186,23 @@ def unrolled(unroll: int):
 def test_unrolling_changes_nothing():
     """Of 3 layers and 2, 2 at a time leave a remainder and none. Dropout is on: a layer's masks know their layer."""
     assert relative(unrolled(2), unrolled(1)) < 1e-5
+
+
+def gradient_program(remat: str):
+    blueprint = blueprint_of(tiny(remat=remat, dropout=0.3, num_decoder_layers=3))
+    key = DropoutKey.of(0, jnp.int32(0), jnp.arange(4))
+
+    def loss(params):
+        return jnp.sum(jnp.square(blueprint.bind(params)(BATCH, key)))
+
+    return jax.jit(jax.grad(loss)), random_params(blueprint)
+
+
+@pytest.mark.parametrize("remat", ["all_but_products", "all"])
+def test_recomputing_changes_no_gradient_and_keeps_less(remat):
+    (plain, params), (again, _) = gradient_program("none"), gradient_program(remat)
+    expected = plain(params)
+    for name, gradient in named(again(params)).items():
+        assert relative(gradient, named(expected)[name]) < 1e-5, name
+    kept = [program.lower(params).compile().memory_analysis().temp_size_in_bytes for program in (plain, again)]
+    assert kept[1] < kept[0]

@@ -10,7 +10,8 @@ from etils import epath
 
 import transformer
 from transformer import config as config_module
-from transformer.config import ConfigError
+from transformer import sharding
+from transformer.config import ConfigError, MeshConfig
 from transformer.training import manifest
 from transformer.training.checkpoint import CheckpointError, CheckpointReader
 from transformer.training.saved_run import choose, open_translator, to_average, write_average
@@ -55,6 +56,10 @@ def trained_on_eight(tmp_path_factory):
     return Workdir(folder / "workdir")
 
 
+def one_device() -> jax.sharding.Mesh:
+    return sharding.make_mesh(MeshConfig(), jax.devices()[:1])
+
+
 # --- which checkpoint ---
 
 
@@ -90,13 +95,13 @@ def test_empty_work_directory(tmp_path):
 
 
 def test_average_is_used_until_training_goes_on(copy):
-    assert write_average(copy, [60, 72]).name == "average up to step 72"
+    assert write_average(copy, [60, 72], one_device()).name == "average up to step 72"
     assert choose(copy).name == choose(copy, "average").name == "average up to step 72"
     reader, average = CheckpointReader(copy.checkpoints), CheckpointReader(copy.average)
     expected = jax.tree.map(lambda a, b: (a + b) / 2, *(reader.restore_params(step) for step in (60, 72)))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-7), average.restore_params(), expected)
 
-    write_average(copy, [48, 60, 72])  # replaces it
+    write_average(copy, [48, 60, 72], one_device())  # replaces it
     assert average.steps() == [72]
     shutil.copytree(copy.checkpoints / "72", copy.checkpoints / "99")
     manifest = copy.checkpoints / "99" / "manifest.json"
@@ -140,7 +145,7 @@ def test_damaged_best_gives_way_to_the_last(copy, caplog, monkeypatch):
 
 
 def test_damaged_average_gives_way_to_the_run(copy, caplog):
-    write_average(copy, [60, 72])
+    write_average(copy, [60, 72], one_device())
     content = next(file for file in (copy.average / "72" / "state").rglob("*") if file.is_file())
     content.write_bytes(content.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="no usable checkpoint in .*average"):

@@ -61,6 +61,9 @@ def marked(batch: dict[str, np.ndarray], mark: int) -> dict[str, np.ndarray]:
 
 
 DROPPING = {"dropout": 0.3}
+# Devices along slices, data, fsdp, sequence and tensor.
+Sizes = tuple[int, int, int, int, int]
+ONE = (1, 1, 1, 1, 1)
 
 
 def config_of(model: dict, **training) -> Config:
@@ -72,7 +75,7 @@ def config_of(model: dict, **training) -> Config:
     )
 
 
-def trainer_of(config: Config, sizes: tuple[int, int, int] = (1, 1, 1)) -> Trainer:
+def trainer_of(config: Config, sizes: Sizes = ONE) -> Trainer:
     count = math.prod(sizes)
     return Trainer.of(config, blueprint_of(config.model), make_mesh(MeshConfig(*sizes), jax.devices()[:count]))
 
@@ -112,7 +115,7 @@ def initial() -> TrainState:
 
 
 @functools.cache
-def run(sizes: tuple[int, int, int] = (1, 1, 1), accumulate: int = 1) -> tuple[Trainer, Course]:
+def run(sizes: Sizes = ONE, accumulate: int = 1) -> tuple[Trainer, Course]:
     """Three steps with dropout on."""
     trainer = trainer_of(config_of(DROPPING, accumulate=accumulate), sizes)
     return trainer, course(trainer, BATCHES, initial())
@@ -136,7 +139,17 @@ def test_in_parts_equals_at_once(accumulate):
     assert_close(parts.end, whole.end, 3e-6)  # second moments are squares, whose errors are doubled
 
 
-@pytest.mark.parametrize(("sizes", "accumulate"), [((8, 1, 1), 2), ((1, 8, 1), 1), ((2, 2, 2), 2)])
+@pytest.mark.parametrize(
+    ("sizes", "accumulate"),
+    [
+        ((1, 8, 1, 1, 1), 2),
+        ((1, 1, 8, 1, 1), 1),
+        ((1, 1, 1, 8, 1), 2),
+        ((1, 2, 2, 1, 2), 2),
+        ((2, 1, 2, 2, 1), 1),
+        ((2, 1, 1, 2, 2), 2),
+    ],
+)
 def test_eight_devices_equal_one(sizes, accumulate):
     _, many = run(sizes, accumulate)
     _, one = run()
@@ -154,16 +167,16 @@ def assert_traces(trainer: Trainer):
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_the_shardings_of_every_variant_fit(variant):
     """In bfloat16, whose products say themselves how their gradients are split."""
-    assert_traces(trainer_of(config_of(VARIANTS[variant] | DROPPING | {"dtype": "bfloat16"}), (2, 2, 2)))
+    assert_traces(trainer_of(config_of(VARIANTS[variant] | DROPPING | {"dtype": "bfloat16"}), (1, 2, 1, 2, 2)))
 
 
-@pytest.mark.parametrize("sizes", [(1, 1, 1), (2, 1, 1), (4, 2, 1), (1, 8, 1)])
+@pytest.mark.parametrize("sizes", [ONE, (2, 1, 1, 1, 1), (1, 4, 2, 1, 1), (1, 1, 8, 1, 1)])
 def test_parts_fit_where_each_device_has_one_row_of_a_part(sizes):
     assert_traces(trainer_of(config_of(DROPPING, accumulate=ROWS // math.prod(sizes)), sizes))
 
 
 def test_the_state_lies_where_it_should():
-    trainer, done = run((1, 8, 1))
+    trainer, done = run((1, 1, 8, 1, 1))
     whole_everywhere = ("scale", "bias", "inner_bias", "outer_bias")
     adam = optax.tree.get(done.last.optimizer, "mu"), optax.tree.get(done.last.optimizer, "nu")
     for tree in (done.last.params, done.last.ema, *adam):
@@ -176,19 +189,19 @@ def test_the_state_lies_where_it_should():
 
 
 def test_tensor_and_fsdp_split_together():
-    trainer, done = run((2, 2, 2), 2)
+    trainer, done = run((1, 2, 2, 1, 2), 2)
     attention = done.last.params["decoder"]["layers"]["cross_attention"]
     for name in ("query", "output"):
         assert {shard.data.size * 4 for shard in attention[name].addressable_shards} == {attention[name].size}
 
 
 def test_one_program_serves_all_steps():
-    trainer, _ = run((2, 2, 2), 2)
+    trainer, _ = run((1, 2, 2, 1, 2), 2)
     assert trainer.train_step._cache_size() == 1
 
 
 def test_the_state_given_is_donated():
-    trainer, done = run((2, 2, 2), 2)
+    trainer, done = run((1, 2, 2, 1, 2), 2)
     with jax.set_mesh(trainer.mesh):
         state = jax.device_put(done.end, trainer.state_shardings())
         trainer.train_step(state, to_global(BATCHES[0], trainer.mesh))

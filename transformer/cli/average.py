@@ -34,6 +34,8 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _run(given: Arguments) -> None:
     workdir = arguments.require_workdir(given)
     process.start(given)
+    from transformer import sharding
+    from transformer.config import MeshConfig
     from transformer.training.saved_run import to_average, write_average
     from transformer.training.workdir import Workdir
 
@@ -45,7 +47,7 @@ def _run(given: Arguments) -> None:
             f"and the newest), not {count}. Average fewer with --last={len(steps)}; the next run can keep more with "
             "config.checkpoint.keep_last."
         )
-    average = write_average(run, steps)
+    average = write_average(run, steps, sharding.make_mesh(MeshConfig()))
     print(f"{workdir}: {average.name}")
 
 

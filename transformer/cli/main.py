@@ -5,7 +5,7 @@ import os
 import re
 import sys
 
-from transformer.cli import arguments, average, config, evaluate, train, translate
+from transformer.cli import arguments, average, config, distributed, evaluate, train, translate
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Verb
 
@@ -34,6 +34,7 @@ def main(words: list[str] | None = None) -> None:
     except BrokenPipeError:  # `transformer config | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
+        distributed.leave(error, explained=_is_ours(error))
         if any(map(_TRACEBACK.fullmatch, words)) or not _is_ours(error):
             raise
         print(error, file=sys.stderr)

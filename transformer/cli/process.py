@@ -8,6 +8,7 @@ from pathlib import Path
 
 from absl import flags, logging
 
+from transformer.cli import distributed
 from transformer.cli.verb import Arguments
 
 HUGE_PAGES = "glibc.malloc.hugetlb=1"
@@ -19,6 +20,7 @@ _PACKAGE = Path(__file__).parents[1]
 def define_flags(values: flags.FlagValues) -> None:
     text = "Split the CPU into this many devices, to try a mesh without accelerators; 0: one device."
     flags.DEFINE_integer("cpu_devices", 0, text, lower_bound=0, flag_values=values)
+    distributed.define_flags(values)
 
 
 def start(given: Arguments) -> None:
@@ -33,6 +35,9 @@ def start(given: Arguments) -> None:
         jax.config.update("jax_num_cpu_devices", given.flags.cpu_devices)
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache/transformer/xla"))
+    distributed.start(given)
+    if jax.process_index() > 0:
+        speak_of_trouble_only(jax.process_index())
     # Whatever took longer than this to compile is worth a file: the base model's step takes 3 s, reading it 0.5 s.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 
@@ -83,6 +88,13 @@ def set_up_logging() -> None:
     handler.addFilter(_is_worth_showing)
     standard_logging.basicConfig(handlers=[handler], level=standard_logging.INFO, force=True)
     logging.set_verbosity(logging.INFO)
+
+
+def speak_of_trouble_only(process_index: int) -> None:
+    """For all processes but the first: what goes wrong, and where."""
+    logging.set_verbosity(logging.WARNING)
+    for handler in standard_logging.getLogger().handlers:
+        handler.setFormatter(standard_logging.Formatter(f"[process {process_index}] %(message)s"))
 
 
 def _is_worth_showing(record: standard_logging.LogRecord) -> bool:

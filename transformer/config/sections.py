@@ -45,6 +45,12 @@ class ModelConfig:
     dtype: str = option(
         "float32", "Precision of the products; parameters stay float32 in both.", ("float32", "bfloat16")
     )
+    remat: str = option(
+        "none",
+        "What of a layer is not kept for the backward pass but computed again, for less memory: none; all but the "
+        "products with weights; all.",
+        ("none", "all_but_products", "all"),
+    )
     unroll: int = option(
         1, "Layers unrolled in each turn of the scan over layers; more is faster, compiles longer.", above=0
     )
@@ -99,6 +105,9 @@ class DataConfig:
         8,
         "Rows of every batch are a multiple of this, so that data * fsdp devices * training.accumulate may divide it.",
         above=0,
+    )
+    lengths_multiple_of: int = option(
+        1, "Lengths of every batch are a multiple of this, so that mesh.sequence devices may divide it.", above=0
     )
     workers: int = option(0, "Threads that tokenise; 0: one a core, at most 8.", at_least=0)
     read_ahead: int = option(8, "Batches made ahead of the step.", above=0)
@@ -224,8 +233,12 @@ class DecodingConfig:
 class MeshConfig:
     """How devices are arranged. One of the sizes may be -1: what the others leave."""
 
+    slices: int = option(
+        1, "Slices of a TPU pod, or groups of machines with a slow network between; batches are split."
+    )
     data: int = option(-1, "Devices over which batches are split; parameters are copied.")
     fsdp: int = option(1, "Devices over which batches, parameters and optimizer state are split.")
+    sequence: int = option(1, "Devices over which the positions of every row are split: for long inputs.")
     tensor: int = option(1, "Devices over which heads, the feed-forward network and the vocabulary are split.")
 
 

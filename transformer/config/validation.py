@@ -1,5 +1,6 @@
 """What makes a config impossible, each with the way out."""
 
+import dataclasses
 import re
 import types
 import typing
@@ -115,6 +116,13 @@ def _check_data(config: Config) -> None:
             f"a pair of data.max_length = {data.max_length} does not fit a row",
             "Raise pack_length or lower max_length.",
         )
+    if data.batching == "packing" and data.pack_length % data.lengths_multiple_of:
+        raise ConfigError(
+            "data.pack_length",
+            data.pack_length,
+            f"is no multiple of data.lengths_multiple_of = {data.lengths_multiple_of}",
+            "Change one of them.",
+        )
     longest = data.pack_length if data.batching == "packing" else data.max_length
     if data.batch_tokens < longest * data.rows_multiple_of:
         raise ConfigError(
@@ -179,7 +187,7 @@ def _check_training(config: Config) -> None:
 
 def _check_mesh(config: Config) -> None:
     mesh = config.mesh
-    sizes = {"mesh.data": mesh.data, "mesh.fsdp": mesh.fsdp, "mesh.tensor": mesh.tensor}
+    sizes = {f"mesh.{field.name}": getattr(mesh, field.name) for field in dataclasses.fields(mesh)}
     for name, size in sizes.items():
         if size < 1 and size != -1:
             raise ConfigError(name, size, "is no number of devices", "Give 1 or more, or -1 for what is left.")

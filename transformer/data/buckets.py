@@ -4,6 +4,8 @@ The shapes are a chain: each is at least as long as the one before on both sides
 that holds it. The sides have lengths of their own, which matters where one language needs more tokens than the other.
 """
 
+import math
+
 import numpy as np
 
 from transformer.config import DataConfig
@@ -25,7 +27,7 @@ def choose_shapes(
     By a dynamic programme over all chains of shapes whose lengths lie on a grid: multiples of the power of two that
     leaves at most `GRID` of them.
     """
-    step = grid_step(max(source_lengths.max(), target_lengths.max()))
+    step = _step(max(source_lengths.max(), target_lengths.max()), data)
     source_cell, target_cell = -(-source_lengths // step) - 1, -(-target_lengths // step) - 1
     size = (int(source_cell.max()) + 1, int(target_cell.max()) + 1)
     counts = np.bincount(source_cell * size[1] + target_cell, weights, minlength=size[0] * size[1])
@@ -43,6 +45,10 @@ def grid_step(longest: int) -> int:
     while step * GRID < longest:
         step *= 2
     return step
+
+
+def _step(longest: int, data: DataConfig) -> int:
+    return math.lcm(grid_step(longest), data.lengths_multiple_of)
 
 
 def _cheapest_chain(
@@ -84,7 +90,7 @@ def extend_shapes(
     last = shapes[-1]
     if longest_source <= last.source_length and longest_target <= last.target_length:
         return shapes
-    step = grid_step(max(longest_source, longest_target))
+    step = _step(max(longest_source, longest_target), data)
     source = max(last.source_length, -(-longest_source // step) * step)
     target = max(last.target_length, -(-longest_target // step) * step)
     return [*shapes, Shape(int(batch_rows(max(source, target), data)), source, target)]

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 from tqdm import tqdm
 
 from transformer.evaluation.scores import Score, report
@@ -19,6 +20,7 @@ class Evaluation:
 
 def evaluate(translator: Translator, sources: Sequence[str], references: Sequence[str]) -> Evaluation:
     """Translates `sources` with a progress bar on stderr and scores them against `references`."""
-    with tqdm(total=len(sources), desc="translating", unit=" sentences", leave=False) as bar:
+    silent = jax.process_index() > 0
+    with tqdm(total=len(sources), desc="translating", unit=" sentences", leave=False, disable=silent) as bar:
         outputs = translator.translate(sources, progress=bar.update)
     return Evaluation(outputs, report(outputs, references, translator.config.data.target_language))

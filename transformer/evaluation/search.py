@@ -82,7 +82,7 @@ class Search:
             for numbers, length in self._groups(sources, settings.batch_size):
                 arrays, max_length = self._arrays([sources[i] for i in numbers], length, settings)
                 found = self._program(list(params), arrays, frozen, max_length, num_hypotheses)
-                found = jax.tree.map(np.asarray, found)
+                found = sharding.to_host(found)
                 for row, number in enumerate(numbers):
                     results[number] = _row(found, row)
                 progress(len(numbers))
@@ -104,7 +104,7 @@ class Search:
     ) -> tuple[dict[str, jax.Array], int]:
         if self._longest is not None:
             length = min(length, self._longest)
-        shards = self._mesh.shape["data"] * self._mesh.shape["fsdp"]
+        shards = sharding.row_shards(self._mesh)
         ladder = [size for size in (*FEW_ROWS, settings.batch_size) if size >= len(sources)]
         rows = -(-min(ladder) // shards) * shards
         tokens = np.full((rows, length), PAD, np.int32)
@@ -119,9 +119,11 @@ class Search:
         if self._longest is not None:
             limits = np.minimum(limits, self._longest)
         positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape) * segments
-        arrays = sharding.to_global(
-            {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}, self._mesh
-        )
+        whole = {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}
+        # Every process has all sentences, and gives its devices their rows.
+        share = sharding.data_share(self._mesh)
+        own = {name: np.split(array, share.count)[share.index] for name, array in whole.items()}
+        arrays = sharding.to_global(own, self._mesh, ("batch", None))
         most = length - 1 + settings.extra_length
         return arrays, most if self._longest is None else min(most, self._longest)
 

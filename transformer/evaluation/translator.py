@@ -136,10 +136,10 @@ class Translator:
         target = self.translate([source])[0] if target is None else target
         source_ids = [*self.tokenizers.source.encode([source])[0], EOS]
         target_ids = [*self.tokenizers.target.encode([target])[0], EOS]
-        shards = self._mesh.shape["data"] * self._mesh.shape["fsdp"]
+        copies = sharding.row_shards(self._mesh) // sharding.data_share(self._mesh).count
 
         def rows(ids: Sequence[int]) -> np.ndarray:
-            return np.tile(np.asarray(ids, np.int32), (shards, 1))
+            return np.tile(np.asarray(ids, np.int32), (copies, 1))
 
         batch = {
             "source": rows(source_ids),
@@ -150,13 +150,16 @@ class Translator:
             "target_positions": rows(range(len(target_ids))),
         }
         with jax.set_mesh(self._mesh):
-            weights = self._attention_program(self._params[0], sharding.to_global(batch, self._mesh))
+            weights = self._attention_program(self._params[0], sharding.to_global(batch, self._mesh, ("batch", None)))
+        encoder_LBNSS, decoder_LBNTT, cross_LBNTS = sharding.to_host(
+            (weights.encoder_LBNSS, weights.decoder_LBNTT, weights.cross_LBNTS)
+        )
         return SentenceAttention(
             self.tokenizers.source.pieces(source_ids),
             self.tokenizers.target.pieces(target_ids),
-            np.asarray(weights.encoder_LBNSS)[:, 0],
-            np.asarray(weights.decoder_LBNTT)[:, 0],
-            np.asarray(weights.cross_LBNTS)[:, 0],
+            encoder_LBNSS[:, 0],
+            decoder_LBNTT[:, 0],
+            cross_LBNTS[:, 0],
         )
 
     @functools.cached_property

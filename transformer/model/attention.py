@@ -63,7 +63,14 @@ class MultiHeadAttention(nnx.Module):
 
     def keys_values(self, y_BSD: jax.Array, positions_BS: jax.Array) -> KeysValues:
         """The sequence as queries will see it. Position i of the result depends on position i of `y_BSD` alone."""
-        return KeysValues(self._project(y_BSD, self.key), self._project(y_BSD, self.value), positions_BS)
+        keys_BSNH, values_BSNH = self._project(y_BSD, self.key), self._project(y_BSD, self.value)
+        # Queries may be split by position; what they read is whole.
+        names = ("batch", None, "heads", None)
+        return KeysValues(
+            sharding.place(keys_BSNH, *names),
+            sharding.place(values_BSNH, *names),
+            sharding.place(positions_BS, "batch", None),
+        )
 
     def __call__(
         self, x_BTD: jax.Array, positions_BT: jax.Array, memory: KeysValues, mask_B1TS: jax.Array
@@ -72,7 +79,7 @@ class MultiHeadAttention(nnx.Module):
         weights_BNTS = self.weights(x_BTD, positions_BT, memory, mask_B1TS)
         heads_BTNH = activation_product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSNH, self.dtype)
         output_NHD = sharding.gather(self.output[...], ("heads", None, "embed"))
-        return product("BTNH,NHD->BTD", heads_BTNH, output_NHD, self.dtype, sharding.used("batch", None, None))
+        return product("BTNH,NHD->BTD", heads_BTNH, output_NHD, self.dtype, sharding.like(x_BTD, 0, 1, None))
 
     def weights(self, x_BTD: jax.Array, positions_BT: jax.Array, memory: KeysValues, mask_B1TS: jax.Array) -> jax.Array:
         """The share of each key in what each query finds: float32 [B, N, T, S], every row sums to 1."""

@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transformer import sharding
+
 GOLDEN = np.uint32(0x9E3779B9)
 
 
@@ -49,9 +51,12 @@ def dropout(x_BTD: jax.Array, rate: float, key: DropoutKey | None) -> jax.Array:
     return _dropout(rate, x_BTD, key)
 
 
-def _keep(shape: tuple[int, ...], rate: float, key: DropoutKey) -> jax.Array:
-    positions_1T1 = jax.lax.broadcasted_iota(jnp.uint32, (1, shape[1], 1), 1)
-    features_11D = jax.lax.broadcasted_iota(jnp.uint32, (1, 1, shape[2]), 2)
+def _keep(x_BTD: jax.Array, rate: float, key: DropoutKey) -> jax.Array:
+    _, length, width = x_BTD.shape
+    positions_1T1 = jax.lax.broadcasted_iota(
+        jnp.uint32, (1, length, 1), 1, out_sharding=sharding.like(x_BTD, None, 1, None)
+    )
+    features_11D = jax.lax.broadcasted_iota(jnp.uint32, (1, 1, width), 2)
     rows_B11 = mix(key.seed ^ (key.rows_B * GOLDEN))[:, None, None]
     places_BT1 = mix(rows_B11 + positions_1T1 * np.uint32(0x85EBCA77))
     return mix(places_BT1 ^ (features_11D * GOLDEN)) >= np.uint32(rate * 2**32)
@@ -59,7 +64,7 @@ def _keep(shape: tuple[int, ...], rate: float, key: DropoutKey) -> jax.Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _dropout(rate: float, x_BTD: jax.Array, key: DropoutKey) -> jax.Array:
-    return jnp.where(_keep(x_BTD.shape, rate, key), x_BTD / (1 - rate), 0).astype(x_BTD.dtype)
+    return jnp.where(_keep(x_BTD, rate, key), x_BTD / (1 - rate), 0).astype(x_BTD.dtype)
 
 
 def _forward(rate, x_BTD, key):

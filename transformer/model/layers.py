@@ -16,6 +16,11 @@ from transformer.model.attention import glorot
 from transformer.model.dropout import DropoutKey, dropout
 from transformer.model.products import activation_dtype, product
 
+# What each `config.remat` keeps of a layer beside its input.
+KEPT = {
+    "all_but_products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "all": jax.checkpoint_policies.nothing_saveable,
+}
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu}
 
 
@@ -30,7 +35,7 @@ class Embedding(nnx.Module):
     def __call__(self, tokens_BT: jax.Array) -> jax.Array:
         """[B, T, D], "multiplied by sqrt(d_model)"."""
         table_VD = self.whole()
-        x_BTD = table_VD.at[tokens_BT].get(out_sharding=sharding.used("batch", None, None))
+        x_BTD = table_VD.at[tokens_BT].get(out_sharding=sharding.like(tokens_BT, 0, 1, None))
         return (x_BTD * math.sqrt(x_BTD.shape[-1])).astype(activation_dtype(self.dtype))
 
     def whole(self) -> jax.Array:
@@ -70,7 +75,7 @@ class FeedForward(nnx.Module):
         outer_FD = sharding.gather(self.outer[...], ("feed_forward", "embed"))
         h_BTF = product("BTD,DF->BTF", x_BTD, inner_DF, self.dtype)
         h_BTF = self.activation(h_BTF + self.inner_bias[...][None, None].astype(h_BTF.dtype))
-        y_BTD = product("BTF,FD->BTD", h_BTF, outer_FD, self.dtype, sharding.used("batch", None, None))
+        y_BTD = product("BTF,FD->BTD", h_BTF, outer_FD, self.dtype, sharding.like(x_BTD, 0, 1, None))
         return y_BTD + self.outer_bias[...][None, None].astype(y_BTD.dtype)
 
 
@@ -100,14 +105,17 @@ class Stack(nnx.Module):
     Compile time does not grow with depth, and whatever works on parameters sees one array of each kind.
     """
 
-    def __init__(self, make_layer: Callable[[nnx.Rngs], nnx.Module], depth: int, unroll: int, *, rngs: nnx.Rngs):
+    def __init__(
+        self, make_layer: Callable[[nnx.Rngs], nnx.Module], depth: int, config: ModelConfig, *, rngs: nnx.Rngs
+    ):
         def state(key: jax.Array) -> nnx.State:
             return nnx.state(make_layer(nnx.Rngs(params=key)))
 
         graph = nnx.graphdef(nnx.eval_shape(lambda: make_layer(nnx.Rngs(params=0))))
         self.layers = nnx.merge(graph, jax.vmap(state)(jax.random.split(rngs.params(), depth)))
         self.depth = depth
-        self.unroll = min(unroll, depth)
+        self.unroll = min(config.unroll, depth)
+        self.remat = config.remat
 
     def scan(self, body: Callable, carry: jax.Array, key: DropoutKey | None) -> tuple[jax.Array, object]:
         """Runs `body(layer, carry, key) -> (carry, extra)` over the layers; extras come back stacked, [L, ...]."""
@@ -117,6 +125,9 @@ class Stack(nnx.Module):
             state, number = inputs
             return body(nnx.merge(graph, state), carry, None if key is None else key.fold(number))
 
+        if self.remat != "none":
+            # In a scan nothing needs to be kept from being merged with its own recomputation.
+            turn = jax.checkpoint(turn, prevent_cse=False, policy=KEPT[self.remat])
         return jax.lax.scan(turn, carry, (state, jnp.arange(self.depth)), unroll=self.unroll)
 
     def unstacked(self) -> list[nnx.Module]:

@@ -8,6 +8,8 @@ Letters: B batch, T query length, S key length.
 
 import jax
 
+from transformer import sharding
+
 
 def same_segment(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> jax.Array:
     """Real keys of the query's own example.
@@ -20,7 +22,7 @@ def same_segment(query_segments_BT: jax.Array, key_segments_BS: jax.Array) -> ja
         . . . .
     """
     queries_B1T1 = query_segments_BT[:, None, :, None]
-    keys_B11S = key_segments_BS[:, None, None, :]
+    keys_B11S = _keys(key_segments_BS)
     return (queries_B1T1 == keys_B11S) & (keys_B11S != 0)
 
 
@@ -33,4 +35,9 @@ def causal(query_positions_BT: jax.Array, key_positions_BS: jax.Array) -> jax.Ar
         x x .
         x x x
     """
-    return query_positions_BT[:, None, :, None] >= key_positions_BS[:, None, None, :]
+    return query_positions_BT[:, None, :, None] >= _keys(key_positions_BS)
+
+
+def _keys(of_keys_BS: jax.Array) -> jax.Array:
+    """[B, 1, 1, S], whole on every device that has some of the queries."""
+    return sharding.place(of_keys_BS, "batch", None)[:, None, None, :]

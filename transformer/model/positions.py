@@ -46,7 +46,7 @@ class LearnedPositions(nnx.Module):
 
     def __call__(self, positions_BT: jax.Array) -> jax.Array | float:
         table_PD = sharding.gather(self.table[...], (None, "embed"))
-        return table_PD.at[positions_BT].get(mode="clip", out_sharding=sharding.used("batch", None, None))
+        return table_PD.at[positions_BT].get(mode="clip", out_sharding=sharding.like(positions_BT, 0, 1, None))
 
 
 class NoPositions(nnx.Module):

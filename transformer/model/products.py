@@ -66,14 +66,9 @@ def _backward(spec, out, saved, gradient):
     x_letters, weight_letters = inputs.split(",")
     gradient = gradient.astype(jnp.bfloat16)
     to_x, to_weights = f"{result},{weight_letters}->{x_letters}", f"{x_letters},{result}->{weight_letters}"
-    x_gradient = float32_product(to_x, gradient, weights, "bfloat16", _partition(x))
-    weight_gradient = float32_product(to_weights, x, gradient, "bfloat16", _partition(weights))
+    x_gradient = float32_product(to_x, gradient, weights, "bfloat16", sharding.gradient_of(x))
+    weight_gradient = float32_product(to_weights, x, gradient, "bfloat16", sharding.gradient_of(weights))
     return x_gradient, weight_gradient
-
-
-def _partition(array: jax.Array) -> PartitionSpec | None:
-    spec = jax.typeof(array).sharding
-    return None if spec.mesh.empty else spec.spec
 
 
 _product_cpu_bfloat16.defvjp(_forward, _backward)

@@ -154,12 +154,8 @@ class EncoderDecoder(nnx.Module):
         make_positions = positions.KINDS[config.positions]
         self.source_positions = make_positions(config, rngs=rngs)
         self.target_positions = make_positions(config, rngs=rngs)
-        self.encoder = Stack(
-            lambda rngs: EncoderLayer(config, rngs=rngs), config.num_encoder_layers, config.unroll, rngs=rngs
-        )
-        self.decoder = Stack(
-            lambda rngs: DecoderLayer(config, rngs=rngs), config.num_decoder_layers, config.unroll, rngs=rngs
-        )
+        self.encoder = Stack(lambda rngs: EncoderLayer(config, rngs=rngs), config.num_encoder_layers, config, rngs=rngs)
+        self.decoder = Stack(lambda rngs: DecoderLayer(config, rngs=rngs), config.num_decoder_layers, config, rngs=rngs)
         # Pre-norm leaves each stack's sum unnormalised.
         pre = config.norm == "pre"
         self.encoder_norm = LayerNorm(config.d_model) if pre else None

@@ -21,6 +21,7 @@ import jax
 import numpy as np
 from absl import logging
 from etils import epath
+from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
 from transformer.config import CheckpointConfig
@@ -29,6 +30,7 @@ from transformer.training.background import Background
 from transformer.training.metadata import Metadata
 
 _STATE = "state"
+_BARRIER_MS = 600_000
 # Orbax writes to 1000.orbax-checkpoint-tmp and renames.
 _ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 
@@ -296,6 +298,8 @@ class Checkpoints(CheckpointReader):
                 raise CheckpointError(lost)
             manifest.write(path, step)
             self._delete_unkept()
+        # Through the coordinator, not the devices: those are training.
+        multihost.get_barrier_sync_fn()(key=f"saved {path}", timeout_ms=_BARRIER_MS)
 
     def _clean(self, superseded: list[int]) -> None:
         for step in superseded:

@@ -14,7 +14,7 @@ from transformer.evaluation.measure import Score
 from transformer.evaluation.phenomena import accuracy_table, last_word, separable_verb
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
-from transformer.training import curves, metrics_log, saved_run, summary
+from transformer.training import curves, metrics_log, processes, saved_run, summary
 from transformer.training.checkpoint import Checkpoints
 from transformer.training.compilations import Compilations
 from transformer.training.journal import last_elapsed
@@ -32,7 +32,7 @@ def finish(run: Run, checkpoints: Checkpoints, search: Search, compilations: Com
     if run.config.checkpoint.average > 1:
         averaged = saved_run.to_average(run.workdir, run.config.checkpoint.average)
         if len(averaged) > 1:
-            saved_run.write_average(run.workdir, averaged)
+            saved_run.write_average(run.workdir, averaged, run.mesh)
     chosen = saved_run.choose(run.workdir)
     translator = saved_run.translator(run.config, [chosen], run.mesh, search)
 
@@ -56,10 +56,11 @@ def finish(run: Run, checkpoints: Checkpoints, search: Search, compilations: Com
         example=example.source,
         flags=code_flag(run.config),
     )
-    # The result first: it must not be lost to a picture that cannot be drawn.
-    summary.write(result, run.workdir.summary)
-    logging.info("%s", summary.as_text(result))
-    curves.draw(records, run.workdir.curves, f"{run.workdir.root.name}: {reason}")
+    if processes.speaks():
+        # The result first: it must not be lost to a picture that cannot be drawn.
+        summary.write(result, run.workdir.summary)
+        logging.info("%s", summary.as_text(result))
+        curves.draw(records, run.workdir.curves, f"{run.workdir.root.name}: {reason}")
     _draw_attention(translator, example, run.workdir)
     return result
 
@@ -99,6 +100,8 @@ def _example(run: Run) -> _Example:
 def _draw_attention(translator: Translator, example: _Example, workdir: Workdir) -> None:
     """Draws where the model looks in the example."""
     seen = translator.attention(example.source, example.target)
+    if not processes.speaks():
+        return
     attention_picture.draw(
         seen.cross_LNTS,
         seen.source_pieces,

@@ -36,6 +36,9 @@ class BatchCounts:
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
         return type(self)(*(a + b for a, b in zip(mine, theirs, strict=True)))
 
+    def __mul__(self, factor: int) -> Self:
+        return type(self)(*(factor * value for value in dataclasses.astuple(self)))
+
 
 def count(batch: Mapping[str, np.ndarray]) -> BatchCounts:
     """Counts a host batch from its segments (0 is padding). Of several processes, each counts what it loaded."""

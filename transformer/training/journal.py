@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from typing import Any, Self
 
-from transformer.training import metrics_log
+from transformer.training import metrics_log, processes
 from transformer.training.metrics_log import MetricsLog
 from transformer.training.progress import Progress
 from transformer.training.samples import Sample, as_markdown, as_text
@@ -59,6 +59,39 @@ class Journal:
         self._progress.close()
         self._board.close()
         self._log.close()
+
+
+class SilentJournal(Journal):
+    """Keeps the records and tells nobody: for the processes that do not speak, so that all decide alike."""
+
+    def __init__(self, workdir: Workdir, resume_step: int):
+        records = metrics_log.read(workdir.metrics) if workdir.metrics.exists() else []
+        self.records = [record for record in records if record["step"] <= resume_step]
+
+    def advance(self) -> None:
+        pass
+
+    def say(self, text: str) -> None:
+        pass
+
+    def show(self, step: int, samples: list[Sample]) -> None:
+        pass
+
+    def write(self, step: int, values: Mapping[str, Any]) -> None:
+        self.records.append(metrics_log.record(step, values))
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+
+def open_journal(workdir: Workdir, resume_step: int, steps: int) -> Journal:
+    """That of this process. All processes have the same records."""
+    if not processes.speaks():
+        processes.wait_for_all("the log")
+        return SilentJournal(workdir, resume_step)
+    journal = Journal(workdir, resume_step, steps)
+    processes.wait_for_all("the log")
+    return journal
 
 
 def training_fields(report: Report) -> dict[str, float]:

@@ -15,8 +15,9 @@ from transformer.evaluation.search import Search
 from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
 from transformer.training.finish import finish
-from transformer.training.journal import Journal, training_fields
+from transformer.training.journal import open_journal, training_fields
 from transformer.training.non_finite import FiniteCheck, NonFiniteError
+from transformer.training.processes import StopVote
 from transformer.training.profile import Profile
 from transformer.training.rates import Rates
 from transformer.training.run import Run
@@ -53,17 +54,19 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
         logging.info("%s", top)
 
         with (
-            Journal(run.workdir, run.resume_step, config.training.steps) as journal,
+            open_journal(run.workdir, run.resume_step, config.training.steps) as journal,
             Compilations(journal.say) as compilations,
             run.open_loader() as batches,
             Profile(run.workdir.profile, run.resume_step, config.training.profile_steps) as profile,
         ):
             model_flops = functools.partial(flops.training_flops, config.model, run.prepared.tokenizers.target.size)
+            stopping = StopVote(run.mesh, AHEAD)
             check_finite = FiniteCheck(run, checkpoints, journal.say)
             rates = Rates(model_flops, top.flops, journal.elapsed)
             unread: collections.deque[tuple[int, Report]] = collections.deque()
             step = run.resume_step
             ended = reason_to_end(step, journal.records, config)
+            stopped = False
 
             while ended is None:
                 # The step is only started here; the device may be a few behind.
@@ -79,12 +82,12 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 ):
                     state, report = trainer.train_step(state, arrays)
                 unread.append((step, report))
-                rates.step(flops.count(batch))
+                rates.step(flops.count(batch) * run.share.count)
                 journal.advance()
                 profile.after(step, report)
 
                 # Reports are read late, so that the device need not wait; but all of them before anything is written.
-                due = Due.after(step, config, stopping=stop.received is not None)
+                due = Due.after(step, config, stopping=stopping(stop.received is not None))
                 while len(unread) > (0 if due.anything else AHEAD):
                     check_finite(*unread.popleft(), state, started=step)
 
@@ -105,18 +108,19 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                     with rates.paused():
                         run.save(checkpoints, step, state, metrics)
                 # A signal during validation is heard here, not a step later.
-                if due.save and stop.received is not None:
+                stopped = due.stop or (due.validation and stopping.now(stop.received is not None))
+                if stopped:
                     break
                 if due.validation:
                     ended = reason_to_end(step, journal.records, config)
 
         checkpoints.wait()
-        if stop.received is None:
+        if not stopped:
             with stop.at_once():
                 return finish(run, checkpoints, search, compilations, ended)
     logging.info(
         "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s%s",
-        stop.received,
+        stop.received or "a signal to another process",
         f"{step:,}",
         shlex.quote(str(run.workdir.root)),
         code_flag(config),

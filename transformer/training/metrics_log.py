@@ -40,11 +40,11 @@ class MetricsLog:
         """
         if step <= self._last_step:
             raise ValueError(f"{self.path}: step {step} cannot follow step {self._last_step}; log each step once.")
-        record = {"step": step} | {name: _finite_or_none(value) for name, value in values.items()}
-        self._file.write(json.dumps(record, allow_nan=False, ensure_ascii=False) + "\n")
+        logged = record(step, values)
+        self._file.write(json.dumps(logged, allow_nan=False, ensure_ascii=False) + "\n")
         self._file.flush()
         self._last_step = step
-        return record
+        return logged
 
     def close(self) -> None:
         self._file.close()
@@ -56,6 +56,11 @@ class MetricsLog:
         self.close()
 
 
+def record(step: int, values: Mapping[str, Any]) -> dict[str, Any]:
+    """A line as `read` gives it."""
+    return {"step": step} | {name: _finite_or_none(value) for name, value in values.items()}
+
+
 def read(path: Path) -> list[dict[str, Any]]:
     """The log's lines in order; a torn last line is left out.
 
@@ -65,9 +70,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     lines = Path(path).read_bytes().splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
-        record = _parse(line)
-        if record is not None:
-            records.append(record)
+        parsed = _parse(line)
+        if parsed is not None:
+            records.append(parsed)
         elif number < len(lines):
             raise ValueError(f"{path}, line {number}, is no JSON object with a step: {line[:80]!r}. Delete that line.")
     return records
@@ -78,8 +83,8 @@ def truncate_after(path: Path, step: int) -> None:
     path = Path(path)
     if not path.exists():
         return
-    kept = [record for record in read(path) if record["step"] <= step]
-    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in kept)
+    kept = [line for line in read(path) if line["step"] <= step]
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
     whole_file.write(path, text)
 
 

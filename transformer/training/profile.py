@@ -6,6 +6,8 @@ from typing import Any, Self
 import jax
 from absl import logging
 
+from transformer.training import processes
+
 # Steps left out first: they compile, and fill caches.
 WARM_UP = 10
 
@@ -16,7 +18,7 @@ class Profile:
     def __init__(self, directory: Path, start: int, steps: int):
         self._directory = directory
         self._first = start + WARM_UP
-        self._last = self._first + steps
+        self._last = self._first + (steps if processes.speaks() else 0)
         self._newest = start
         self._tracing = False
 

@@ -20,7 +20,7 @@ from transformer.evaluation.scores import bleu_metric
 from transformer.model import blueprint as blueprint_module
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
-from transformer.training import resume
+from transformer.training import processes, resume
 from transformer.training.checkpoint import CheckpointReader, Checkpoints
 from transformer.training.metadata import Metadata
 from transformer.training.step import Trainer, TrainState
@@ -52,7 +52,7 @@ class Run:
         bleu_metric(config.data.target_language)
         attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh)
-        sharding.check_batch(mesh, config.data.rows_multiple_of, config.training.accumulate)
+        sharding.check_batch(mesh, config.data, config.training.accumulate)
         saved = _newest(workdir)
         if saved is not None:
             resume.check_settings(saved, config)
@@ -67,6 +67,12 @@ class Run:
         batches = training_batches(corpora, config.data, config.seed)
         logging.info("%s", batches.statistics)
         _warn_of_small_batches(config)
+        processes.check_same(
+            "The prepared training data",
+            f"{batches.fingerprint} {sorted(prepared.tokenizers.to_files().items())}",
+            "Put the same files on every host, or the text and config.data.cache_dir on a disk that all of them see.",
+        )
+        processes.check_same("The config", config_module.to_json(config), "Give every process the same flags.")
         if saved is not None:
             resume.check_examples(saved, batches)
         sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
@@ -76,6 +82,11 @@ class Run:
         trainer = Trainer.of(config, blueprint, mesh)
         resume_step = 0 if saved is None else saved.data_position["next_index"]
         return cls(config, workdir, mesh, prepared, batches, trainer, resume_step)
+
+    @property
+    def share(self) -> sharding.Share:
+        """The rows of every batch that this process loads."""
+        return sharding.data_share(self.mesh)
 
     def open_checkpoints(self) -> Checkpoints:
         """Where this run saves; open while it trains."""
@@ -89,8 +100,8 @@ class Run:
             self.resume_step,
             max(self.resume_step, self.config.training.steps),
             read_ahead=self.config.data.read_ahead,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
+            process_index=self.share.index,
+            process_count=self.share.count,
         )
 
     def start(self, checkpoints: Checkpoints) -> TrainState:
@@ -101,8 +112,10 @@ class Run:
           WorkdirError: the work directory cannot be written to.
         """
         state = self._restored(checkpoints) if self.resume_step else self.trainer.init()
-        self.workdir.create()
-        self.workdir.write_config(self.config)
+        if processes.speaks():
+            self.workdir.create()
+            self.workdir.write_config(self.config)
+        processes.wait_for_all("the work directory")
         return state
 
     def save(self, checkpoints: Checkpoints, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
@@ -142,6 +155,8 @@ def _newest(workdir: Workdir) -> Metadata | None:
 
 def _prepare(config: Config, tokenizers: Tokenizers | None) -> Prepared:
     try:
+        if not processes.speaks():
+            return prepare(config, tokenizers=tokenizers)
         with ProgressBar() as progress:
             return prepare(config, tokenizers=tokenizers, progress=progress)
     except KeyboardInterrupt:

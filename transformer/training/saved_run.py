@@ -15,7 +15,7 @@ from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
 from transformer.model.blueprint import Blueprint
-from transformer.training import retention
+from transformer.training import processes, retention
 from transformer.training.averaging import average
 from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
 from transformer.training.metadata import Metadata
@@ -111,19 +111,20 @@ def to_average(workdir: Workdir, count: int) -> list[int]:
     return retention.to_average(steps, config.checkpoint.every, count)
 
 
-def write_average(workdir: Workdir, steps: Sequence[int]) -> SavedParams:
-    """Averages checkpoints into `workdir.average`, replacing what is there."""
+def write_average(workdir: Workdir, steps: Sequence[int], mesh: jax.sharding.Mesh) -> SavedParams:
+    """Averages checkpoints into `workdir.average`, replacing what is there. Every process of `mesh` calls this."""
     reader = CheckpointReader(workdir.checkpoints)
     saved = reader.read_metadata(steps[-1])
     config = config_module.from_json(saved.config_json)
     subtree = "ema" if config.training.ema_decay else "params"
     params = average(reader, steps, subtree=subtree)
-    if workdir.average.exists():
+    if processes.speaks() and workdir.average.exists():
         _remove(workdir)
+    processes.wait_for_all("the old average")
     with Checkpoints(workdir.average, config_module.CheckpointConfig(keep_last=1), metric="loss") as averages:
         averages.save(
             saved.step,
-            {"params": jax.tree.map(jax.numpy.asarray, params)},
+            {"params": sharding.spread(params, mesh)},
             data_position={},
             config_json=saved.config_json,
             tokenizer_files=saved.tokenizer_files,

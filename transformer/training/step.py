@@ -155,7 +155,10 @@ class Trainer:
         """Gradients of the summed loss, and the sums, over the parts of the batch in turn."""
         parts = self.config.training.accumulate
         batch_size = batch["targets"].shape[0]
-        rows_B = jax.lax.iota(jnp.uint32, batch_size)
+        rows_B = sharding.place(jax.lax.iota(jnp.uint32, batch_size), "batch")
+
+        names = self.blueprint.names()
+        copies = sharding.copies(state.params, names)
 
         def of_part(batch: Batch, rows_B: jax.Array) -> tuple[Params, LossSums]:
             key = DropoutKey.of(self.config.seed, state.step, sharding.place(rows_B, "batch"))
@@ -164,24 +167,25 @@ class Trainer:
                 sums = self._loss_sums(params, batch, key)
                 return sums.loss, sums
 
-            (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(state.params)
+            (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(copies)
             return gradients, sums
 
         if parts == 1:
-            return of_part(batch, rows_B)
+            gradients, sums = of_part(batch, rows_B)
+            return sharding.stored(gradients, names), sums
 
         # Row r goes to part r mod A: each device's rows are split evenly without moving any.
         def in_parts(array: jax.Array) -> jax.Array:
             shape = (batch_size // parts, parts, *array.shape[1:])
-            names = ("batch", *[None] * (len(shape) - 1))
-            return jnp.moveaxis(jnp.reshape(array, shape, out_sharding=sharding.used(*names)), 1, 0)
+            split = sharding.like(array, 0, None, *range(1, array.ndim))
+            return jnp.moveaxis(jnp.reshape(array, shape, out_sharding=split), 1, 0)
 
         def turn(total, part):
             return jax.tree.map(jnp.add, total, of_part(*part)), None
 
-        start = (jax.tree.map(jnp.zeros_like, state.params), Window.empty().sums)
+        start = (sharding.no_gradient(state.params, names), Window.empty().sums)
         (gradients, sums), _ = jax.lax.scan(turn, start, jax.tree.map(in_parts, (batch, rows_B)))
-        return gradients, sums
+        return sharding.stored(gradients, names), sums
 
     def _loss_sums(self, params: Params, batch: Batch, key: DropoutKey | None) -> LossSums:
         model = self.blueprint.bind(params)

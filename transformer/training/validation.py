@@ -3,7 +3,6 @@
 import dataclasses
 from collections.abc import Sequence
 
-import jax
 from jax.sharding import Mesh
 
 from transformer import sharding
@@ -63,10 +62,10 @@ class Validator:
         return Validation(metrics | {"val/bleu": bleu.value}, samples[: self._config.evaluation.samples])
 
     def _loss(self, params: Params) -> dict[str, float]:
-        index, count = jax.process_index(), jax.process_count()
+        share = sharding.data_share(self._mesh)
         total = None
         for number in range(len(self._batches)):
-            batch = sharding.to_global(self._batches.rows(number, index, count), self._mesh)
+            batch = sharding.to_global(self._batches.rows(number, share.index, share.count), self._mesh)
             sums = self._trainer.loss_step(params, batch)
             total = sums if total is None else total + sums
         tokens = float(total.tokens)
