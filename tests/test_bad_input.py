@@ -194,6 +194,10 @@ BAD = {
         ["train", "--config=phrasebook", "--workdir=a_file"],
         ["a_file", "is a file", "Choose another folder"],
     ),
+    "a workdir in an object store": (
+        ["train", "--config=phrasebook", "--workdir=gs://bucket/run"],
+        ["--workdir=gs://bucket/run", "not supported", "Choose a folder"],
+    ),
 }
 
 

@@ -401,12 +401,16 @@ def test_resume_needs_a_work_directory_that_outlives_the_machines(programs):
 # --- on the worker: the script itself, with a program that stands for `transformer` ---
 
 _TRAINING = """#!/usr/bin/env bash
+# Before it says anything: it may be stopped as soon as it was heard.
+case $2 in
+  waits) trap 'echo saved; exit 0' TERM ;;
+  hangs) trap '' TERM ;;
+esac
 echo "$LIBTPU_INIT_ARGS"
 printf '<%s>\\n' "$@"
 case $2 in
   fails) exit 3 ;;
-  waits) trap 'echo saved; exit 0' TERM; while true; do sleep 0.05; done ;;
-  hangs) trap '' TERM; while true; do sleep 0.05; done ;;
+  waits | hangs) while true; do sleep 0.05; done ;;
 esac
 """
 
