@@ -4,7 +4,7 @@
 
 usage() {
   cat <<'END'
-tpu/resume.sh --name=NAME --zone=ZONE --accelerator-type=TYPE [OPTION ...] -- --config=CONFIG --workdir=gs://BUCKET/RUN
+tpu/resume.sh --name=NAME --zone=ZONE --accelerator-type=TYPE [OPTION ...] -- --config=CONFIG --workdir=/mnt/runs/RUN
 
 Sees a run through to its end on machines that may be taken away: looks at it every now and then, and when they are gone asks
 for new ones, installs, and starts the same command, which goes on from the last checkpoint. A run that fails is started
@@ -23,7 +23,7 @@ is taken over. Ctrl-C ends only the watching.
 Example:
   tpu/resume.sh --name=wmt --zone=us-west4-a --accelerator-type=v5litepod-16 --spot --delete-when-done \
     --setup='gcloud storage cp -r gs://my-bucket/tensorflow_datasets .' \
-    -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base \
+    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base \
     --config.data.rows_multiple_of=16
 END
 }
@@ -38,8 +38,9 @@ need accelerator-type v5litepod-16
 need_number poll
 need_number timeout
 need_number max-failures
-[[ " ${rest[*]-}" == *" --workdir"[=\ ]gs://* ]] ||
-  die "the run needs a --workdir=gs://BUCKET/RUN after --: a work directory on the machines is lost with them."
+[[ " ${rest[*]-}" == *" --workdir"[=\ ]/* ]] ||
+  die "the run needs a --workdir=/mnt/runs/RUN after --, on a share that all machines" \
+    "mount: a work directory on their own disks is lost with them."
 
 call() { # SCRIPT [ARGUMENT ...]
   local script=$1

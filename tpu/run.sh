@@ -4,7 +4,7 @@
 
 usage() {
   cat <<'END'
-tpu/run.sh --name=NAME --zone=ZONE [--verb=VERB] -- --config=CONFIG --workdir=gs://BUCKET/RUN [ARGUMENT ...]
+tpu/run.sh --name=NAME --zone=ZONE [--verb=VERB] -- --config=CONFIG --workdir=/mnt/runs/RUN [ARGUMENT ...]
 
 Starts the same `transformer train` on all workers, detached: it goes on when you disconnect. The processes find each other
 through the TPU's environment. With a --workdir that holds checkpoints the run goes on where it stopped.
@@ -14,10 +14,10 @@ through the TPU's environment. With a --workdir that holds checkpoints the run g
   --dry-run        print the command instead
   -- ARGUMENT ...  for `transformer train`: see `transformer train --help`
 
-A work directory outside gs:// is on the disk of each worker, and lost with the machine.
+The work directory has to be on a share that all workers mount (README, step 2): on the disk of each it is of no use.
 
 Example:
-  tpu/run.sh --name=wmt --zone=us-west4-a -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base \
+  tpu/run.sh --name=wmt --zone=us-west4-a -- --config=wmt14_en_de_base --workdir=/mnt/runs/base \
     --config.data.rows_multiple_of=16
 Then:
   tpu/logs.sh --name=wmt --zone=us-west4-a
@@ -29,6 +29,6 @@ options='name zone project verb'
 read_options "$@"
 need_machines
 [[ " ${rest[*]-}" == *" --workdir"[=\ ]* ]] ||
-  die "what to run is missing, with a --workdir: $0 ... -- --config=CONFIG --workdir=gs://BUCKET/RUN. See --help."
+  die "what to run is missing, with a --workdir: $0 ... -- --config=CONFIG --workdir=/mnt/runs/RUN. See --help."
 
 on_workers all all "bash transformer/tpu/worker.sh start $(quoted "$verb" "${rest[@]}")"

@@ -16,11 +16,14 @@ from fake_programs import TPU, Programs
 
 PLACE = ("--name=wmt", "--zone=us-west4-a")
 POD = (*PLACE, "--accelerator-type=v5litepod-16")
-RUN = ("--config=wmt14_en_de_base", "--workdir=gs://bucket/a b", '--config.data.train=lines:it\'s "quoted" & $HOME')
+RUN = ("--config=wmt14_en_de_base", "--workdir=/mnt/runs/a b", '--config.data.train=lines:it\'s "quoted" & $HOME')
 QUEUED = ["gcloud", "compute", "tpus", "queued-resources"]
 NOT_FOUND = (1, "ERROR: (gcloud.compute.tpus.queued-resources.describe) NOT_FOUND: Resource was not found")
-CLUSTER = ("--name=wmt", "--image=host/image:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4")
-WORKDIR = "--workdir=gs://bucket/run"
+CLUSTER = (
+    *("--name=wmt", "--image=host/image:1", "--accelerator=tpu-v5-lite-podslice"),
+    *("--topology=4x4", "--nfs=10.0.0.2:/runs"),
+)
+WORKDIR = "--workdir=/mnt/runs/run"
 
 COMPLETE = {
     "create.sh": (*POD, "--spot", "--", "--network=my net"),
@@ -395,7 +398,7 @@ def test_resume_gives_up_on_what_fails_again_and_again(programs):
 def test_resume_needs_a_work_directory_that_outlives_the_machines(programs):
     failed = programs.run("resume.sh", *POD, "--", "--config=x", "--workdir=runs/x")
     assert failed.returncode == 2
-    assert "gs://BUCKET" in failed.stderr
+    assert "/mnt/runs" in failed.stderr
 
 
 # --- on the worker: the script itself, with a program that stands for `transformer` ---
@@ -530,6 +533,8 @@ def test_the_jobset_has_what_matters(programs):
     [container] = pod["containers"]
     assert container["image"] == "host/image:1"
     assert container["args"] == ["train", *RUN]
+    assert pod["volumes"] == [{"name": "runs", "nfs": {"server": "10.0.0.2", "path": "/runs"}}]
+    assert container["volumeMounts"] == [{"name": "runs", "mountPath": "/mnt/runs"}]
     assert container["resources"] == {"requests": {"google.com/tpu": 4}, "limits": {"google.com/tpu": 4}}
 
 
@@ -540,6 +545,7 @@ def test_apply_refuses_what_cannot_be(programs):
         return failed.stderr
 
     assert "small letters" in complaint("--name=My_Run")
+    assert "SERVER:/SHARE" in complaint("--nfs=10.0.0.2")
     assert "has 16 chips" in complaint("--chips-per-host=5")
     assert "4x4x4" in complaint("--topology=16")
     assert programs.calls() == []

@@ -4,8 +4,8 @@
 
 usage() {
   cat <<'END'
-tpu/gke/apply.sh --name=NAME --image=IMAGE --accelerator=TYPE --topology=AxB [OPTION ...] \
-    -- --config=CONFIG --workdir=gs://BUCKET/RUN [ARGUMENT ...]
+tpu/gke/apply.sh --name=NAME --image=IMAGE --accelerator=TYPE --topology=AxB --nfs=SERVER:/SHARE [OPTION ...] \
+    -- --config=CONFIG --workdir=/mnt/runs/RUN [ARGUMENT ...]
 
 Starts `transformer train` on TPU node pools of a GKE cluster, as a JobSet: fills tpu/gke/jobset.yaml and gives it to
 kubectl. A worker that fails or is pre-empted makes all start again from the last checkpoint.
@@ -15,11 +15,12 @@ kubectl. A worker that fails or is pre-empted makes all start again from the las
   --accelerator=TYPE    the nodes' cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice (v5e), tpu-v5p-slice,
                         tpu-v6e-slice, tpu-v4-podslice
   --topology=AxB[xC]    chips of a slice, as the node pool was created: 4x4
+  --nfs=SERVER:/SHARE   the share that is mounted at /mnt/runs in every container: checkpoints go there
   --chips-per-host=N    of the node pool's machine type (4)
   --slices=N            node pools to use together (1)
   --max-restarts=N      (50)
   --namespace=NAME      (default)
-  --service-account=NAME  a Kubernetes service account that may write to the bucket (default)
+  --service-account=NAME  a Kubernetes service account (default)
   --context=NAME        kubectl's context; by default the current one
   --dry-run             print the command, with the whole manifest, instead
   -- ARGUMENT ...       for `transformer train`
@@ -28,8 +29,8 @@ The cluster needs JobSet: https://jobset.sigs.k8s.io/docs/installation
 
 Example:
   tpu/gke/apply.sh --name=wmt --image=europe-docker.pkg.dev/me/images/transformer \
-    --accelerator=tpu-v5-lite-podslice --topology=4x4 -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base \
-    --config.data.rows_multiple_of=16
+    --accelerator=tpu-v5-lite-podslice --topology=4x4 --nfs=10.0.0.2:/runs \
+    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base --config.data.rows_multiple_of=16
 Then:
   kubectl logs --follow --selector=jobset.sigs.k8s.io/jobset-name=wmt,batch.kubernetes.io/job-completion-index=0
   kubectl delete jobset wmt
@@ -37,19 +38,21 @@ END
 }
 
 image='' accelerator='' topology='' chips_per_host=4 slices=1 max_restarts=50 namespace=default service_account=default
-context=''
-options='name image accelerator topology chips-per-host slices max-restarts namespace service-account context'
+context='' nfs=''
+options='name image accelerator topology nfs chips-per-host slices max-restarts namespace service-account context'
 read_options "$@"
 need name my-run
 need image europe-docker.pkg.dev/PROJECT/REPOSITORY/transformer
 need accelerator tpu-v5-lite-podslice
 need topology 4x4
+need nfs 10.0.0.2:/runs
 for option in chips-per-host slices max-restarts; do need_number "$option"; done
 [[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
   die "--name=$name: Kubernetes takes small letters, digits and hyphens, a letter first, no hyphen last."
 [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || die "--topology=$topology is not of the form 4x4 or 4x4x4."
-[[ " ${rest[*]-}" == *" --workdir"[=\ ]gs://* ]] ||
-  die "the run needs a --workdir=gs://BUCKET/RUN after --: a container's disk is lost with it."
+[[ $nfs == ?*:/* ]] || die "--nfs=$nfs is not of the form SERVER:/SHARE, such as 10.0.0.2:/runs."
+[[ " ${rest[*]-}" == *" --workdir"[=\ ]/mnt/runs/* ]] ||
+  die "the run needs a --workdir=/mnt/runs/RUN after --, on the share: a container's disk is lost with it."
 
 chips=$((${topology//x/*}))
 hosts=$((chips / chips_per_host))
@@ -81,6 +84,8 @@ fill HOSTS "$hosts"
 fill SERVICE_ACCOUNT "$service_account"
 fill ACCELERATOR "$accelerator"
 fill TOPOLOGY "$topology"
+fill NFS_SERVER "${nfs%%:*}"
+fill NFS_SHARE "${nfs#*:}"
 fill IMAGE "$image"
 fill CHIPS_PER_HOST "$chips_per_host"
 fill ARGUMENTS "$(as_yaml train "${rest[@]}")" # last: what it brings is not searched again

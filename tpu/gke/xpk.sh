@@ -5,7 +5,7 @@
 usage() {
   cat <<'END'
 tpu/gke/xpk.sh --name=NAME --cluster=CLUSTER --tpu-type=TYPE --image=IMAGE [OPTION ...] \
-    -- --config=CONFIG --workdir=gs://BUCKET/RUN [ARGUMENT ...]
+    -- --config=CONFIG --workdir=/mnt/runs/RUN [ARGUMENT ...]
 
 The same as tpu/gke/apply.sh, on a cluster made and queued by xpk (pip install xpk).
 The cluster itself, once:  xpk cluster create --cluster=CLUSTER --tpu-type=TYPE --num-slices=N --spot
@@ -22,7 +22,7 @@ The cluster itself, once:  xpk cluster create --cluster=CLUSTER --tpu-type=TYPE 
 
 Example:
   tpu/gke/xpk.sh --name=wmt --cluster=mine --tpu-type=v5litepod-16 --image=europe-docker.pkg.dev/me/images/transformer \
-    -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base \
+    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base \
     --config.data.rows_multiple_of=16
 Then:
   xpk workload list --cluster=mine
@@ -39,8 +39,9 @@ need tpu-type v5litepod-16
 need image europe-docker.pkg.dev/PROJECT/REPOSITORY/transformer
 need_number slices
 need_number max-restarts
-[[ " ${rest[*]-}" == *" --workdir"[=\ ]gs://* ]] ||
-  die "the run needs a --workdir=gs://BUCKET/RUN after --: a container's disk is lost with it."
+[[ " ${rest[*]-}" == *" --workdir"[=\ ]/* ]] ||
+  die "the run needs a --workdir=/mnt/runs/RUN after --, on a share that the" \
+    "containers mount (xpk storage attaches one): a container's disk is lost with it."
 
 # xpk has a shell run the command, instead of the image's entry point.
 run xpk workload create --workload="$name" --cluster="$cluster" --tpu-type="$tpu_type" --num-slices="$slices" \

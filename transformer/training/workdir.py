@@ -22,8 +22,8 @@ class Workdir:
     def __post_init__(self):
         if self.root.parts and self.root.parts[0].endswith(":"):  # of gs://bucket/run a Path keeps gs:/bucket/run
             raise WorkdirError(
-                f"--workdir={self.root.parts[0]}//{'/'.join(self.root.parts[1:])}: work directories in object stores are "
-                "not supported. Choose a folder; on several machines one that all of them see, such as an NFS share."
+                f"--workdir={self.root.parts[0]}//{'/'.join(self.root.parts[1:])}: work directories in object stores "
+                "are not supported. Choose a folder; on several machines one that all see, such as an NFS share."
             )
         object.__setattr__(self, "root", self.root.expanduser().absolute())
 
