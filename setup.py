@@ -30,6 +30,8 @@ REQUIREMENTS = [
 EXTRAS = {
     "test": [
         "hypothesis>=6.100",
+        # libtpu, in the version that fits: `transformer plan` compiles with it, and so do its tests.
+        "jax[tpu]; sys_platform == 'linux'",
         "pytest>=8.0",
         "pytest-xdist>=3.6",
         "pyyaml>=6.0",

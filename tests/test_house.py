@@ -23,9 +23,10 @@ FLOORS = {
     "model": 2,
     "evaluation": 3,
     "training": 4,  # training may import evaluation, never the other way
-    "cli": 5,
-    "": 6,  # transformer/__init__.py, and __main__.py
-    "__main__": 6,
+    "planning": 5,
+    "cli": 6,
+    "": 7,  # transformer/__init__.py, and __main__.py
+    "__main__": 7,
 }
 
 MODULES = sorted(PACKAGE.rglob("*.py"))

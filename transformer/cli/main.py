@@ -5,11 +5,18 @@ import os
 import re
 import sys
 
-from transformer.cli import arguments, average, config, distributed, evaluate, train, translate
+from transformer.cli import arguments, average, config, distributed, evaluate, plan, train, translate
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Verb
 
-VERBS: tuple[Verb, ...] = (train.TRAIN, translate.TRANSLATE, evaluate.EVALUATE, average.AVERAGE, config.CONFIG)
+VERBS: tuple[Verb, ...] = (
+    train.TRAIN,
+    translate.TRANSLATE,
+    evaluate.EVALUATE,
+    average.AVERAGE,
+    plan.PLAN,
+    config.CONFIG,
+)
 
 _HELP_FLAGS = ("--help", "-h", "--helpfull")
 # Read before the flags are: reading them may be what fails. The values are those absl takes for true.

@@ -28,6 +28,9 @@ def start(given: Arguments) -> None:
     if given.may_restart:
         restart_with_huge_pages()
     set_up_logging()
+    if not _has_accelerator():
+        # Where libtpu is installed, for `transformer plan`, JAX would look for its chips and complain.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
     import jax  # here, so that `--help` need not wait for it
 
     if given.flags.cpu_devices:

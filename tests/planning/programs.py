@@ -1,0 +1,90 @@
+"""Compiled programs as short as can be, in the notation of the TPU's compiler."""
+
+# A loop of three turns: a product of [8, 16] and [16, 32] each, a slice of a stack, an update in place.
+LOOP = """\
+HloModule step, is_scheduled=true
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[]{:T(128)} parameter(0)
+  %b = f32[]{:T(128)} parameter(1)
+  ROOT %add = f32[]{:T(128)} add(%a, %b)
+}
+
+%fused (stack: bf16[3,16,32], x: bf16[8,16], turn: s32[]) -> f32[8,32] {
+  %stack = bf16[3,16,32]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %x = bf16[8,16]{1,0:T(8,128)(2,1)S(1)} parameter(1)
+  %turn = s32[]{:T(128)} parameter(2)
+  %zero = s32[]{:T(128)} constant(0)
+  %one = bf16[1,16,32]{2,1,0:T(8,128)(2,1)} dynamic-slice(%stack, %turn, %zero, %zero), dynamic_slice_sizes={1,16,32}
+  %layer = bf16[16,32]{1,0:T(8,128)(2,1)} bitcast(%one)
+  ROOT %product = f32[8,32]{1,0:T(8,128)} convolution(%x, %layer), dim_labels=bf_io->bf
+}
+
+%written (kept: f32[3,8,32], y: f32[8,32], turn: s32[]) -> f32[3,8,32] {
+  %kept = f32[3,8,32]{2,1,0:T(8,128)} parameter(0)
+  %y = f32[8,32]{1,0:T(8,128)} parameter(1)
+  %turn = s32[]{:T(128)} parameter(2)
+  %zero = s32[]{:T(128)} constant(0)
+  %row = f32[1,8,32]{2,1,0:T(8,128)} bitcast(%y)
+  ROOT %update = f32[3,8,32]{2,1,0:T(8,128)} dynamic-update-slice(%kept, %row, %turn, %zero, %zero)
+}
+
+%body (carry: (s32[], bf16[8,16], bf16[3,16,32], f32[3,8,32])) -> (s32[], bf16[8,16], bf16[3,16,32], f32[3,8,32]) {
+  %carry = (s32[]{:T(128)}, bf16[8,16]{1,0:T(8,128)(2,1)S(1)}, /*index=2*/bf16[3,16,32]{2,1,0}, f32[3,8,32]{2,1,0}) parameter(0)
+  %i = s32[]{:T(128)} get-tuple-element(%carry), index=0
+  %x = bf16[8,16]{1,0:T(8,128)(2,1)S(1)} get-tuple-element(%carry), index=1
+  %weights = bf16[3,16,32]{2,1,0:T(8,128)(2,1)} get-tuple-element(%carry), index=2
+  %kept = f32[3,8,32]{2,1,0:T(8,128)} get-tuple-element(%carry), index=3
+  %y = f32[8,32]{1,0:T(8,128)} fusion(%weights, %x, %i), kind=kOutput, calls=%fused
+  %all = f32[8,32]{1,0:T(8,128)S(1)} all-reduce(%y), channel_id=1, replica_groups=[2,2]<=[4], to_apply=%sum, metadata={op_name="jit(step)/transpose(jvp())/while/body/closed_call/reduce_sum" stack_frame_id=1}
+  %new = f32[3,8,32]{2,1,0:T(8,128)} fusion(%kept, %all, %i), kind=kLoop, calls=%written
+  %step = s32[]{:T(128)} constant(1)
+  %next = s32[]{:T(128)S(2)} add(%i, %step)
+  ROOT %result = (s32[]{:T(128)}, bf16[8,16]{1,0:T(8,128)(2,1)S(1)}, bf16[3,16,32]{2,1,0}, f32[3,8,32]{2,1,0}) tuple(%next, %x, %weights, %new)
+}
+
+%condition (carry.1: (s32[], bf16[8,16], bf16[3,16,32], f32[3,8,32])) -> pred[] {
+  %carry.1 = (s32[]{:T(128)}, bf16[8,16]{1,0}, bf16[3,16,32]{2,1,0}, f32[3,8,32]{2,1,0}) parameter(0)
+  %i.1 = s32[]{:T(128)} get-tuple-element(%carry.1), index=0
+  %turns = s32[]{:T(128)} constant(3)
+  ROOT %lt = pred[]{:T(512)} compare(%i.1, %turns), direction=LT
+}
+
+ENTRY %main (p0: bf16[3,16,32], p1: bf16[8,16], p2: f32[3,8,32]) -> f32[3,8,32] {
+  %p0 = bf16[3,16,32]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %p1 = bf16[8,16]{1,0:T(8,128)(2,1)} parameter(1)
+  %p2 = f32[3,8,32]{2,1,0:T(8,128)} parameter(2)
+  %fetch = (bf16[8,16]{1,0:T(8,128)(2,1)S(1)}, bf16[8,16]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%p1)
+  %fetched = bf16[8,16]{1,0:T(8,128)(2,1)S(1)} copy-done(%fetch)
+  %start = s32[]{:T(128)S(2)} constant(0)
+  %carried = (s32[]{:T(128)}, bf16[8,16]{1,0:T(8,128)(2,1)S(1)}, bf16[3,16,32]{2,1,0}, f32[3,8,32]{2,1,0}) tuple(%start, %fetched, %p0, %p2)
+  %loop = (s32[]{:T(128)}, bf16[8,16]{1,0:T(8,128)(2,1)S(1)}, bf16[3,16,32]{2,1,0}, f32[3,8,32]{2,1,0}) while(%carried), condition=%condition, body=%body
+  ROOT %out = f32[3,8,32]{2,1,0:T(8,128)} get-tuple-element(%loop), index=3
+}
+"""  # noqa: E501 as the compiler prints them
+
+# What scatters a sum among four chips on a TPU, and what goes to the other slice.
+SCATTER = """\
+HloModule step, is_scheduled=true
+
+%sum (a: f32[], b: f32[]) -> f32[] {
+  %a = f32[] parameter(0)
+  %b = f32[] parameter(1)
+  ROOT %add = f32[] add(%a, %b)
+}
+
+%all-reduce-scatter (input: f32[128,128]) -> f32[32,128] {
+  %input = f32[128,128]{1,0} parameter(0)
+  %whole = f32[128,128]{1,0} all-reduce(%input), replica_groups={{0,2,4,6},{1,3,5,7}}, to_apply=%sum
+  %zero = s32[] constant(0)
+  ROOT %part = f32[32,128]{1,0} dynamic-slice(%whole, %zero, %zero), dynamic_slice_sizes={32,128}
+}
+
+ENTRY %main (p: f32[128,128]) -> f32[32,128] {
+  %p = f32[128,128]{1,0} parameter(0)
+  %part = f32[32,128]{1,0} fusion(%p), kind=kCustom, calls=%all-reduce-scatter, metadata={op_name="jit(step)/reshard"}
+  %token = token[] after-all()
+  %send = (f32[32,128]{1,0}, u32[], token[]) send(%part, %token), is_host_transfer=true, frontend_attributes={_xla_host_transfer_handler_name="xla_megascale_runtime",_xla_megascale_transfer_type="ALL_REDUCE"}
+  ROOT %same = f32[32,128]{1,0} bitcast(%part)
+}
+"""  # noqa: E501

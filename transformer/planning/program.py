@@ -1,0 +1,130 @@
+"""The training step of a config, compiled for devices that are not there. No text is read and nothing is computed."""
+
+import contextlib
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding
+
+from transformer import config as config_module
+from transformer import sharding
+from transformer.config import Config, DataConfig
+from transformer.data.rows import Shape, batch_rows
+from transformer.model.attention import attention_class
+from transformer.model.blueprint import Blueprint
+from transformer.planning.errors import DoesNotFitError, PlanError
+from transformer.planning.memory import advice, on_a_chip
+from transformer.training.step import Trainer, TrainState
+
+_BATCH = {
+    "source": ("source", "source_segments", "source_positions"),
+    "target": ("target_inputs", "targets", "target_segments", "target_positions"),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A config on a mesh, checked, before it is compiled.
+
+    Attributes:
+      shape: of the batch planned with: the longest, or that of packed rows.
+    """
+
+    config: Config
+    mesh: Mesh
+    shape: Shape
+    trainer: Trainer
+
+    @classmethod
+    def of(cls, config: Config, devices: list[jax.Device]) -> "Task":
+        """Raises ConfigError for what no run could be made of either."""
+        config = config_module.validate(config)
+        attention_class(config.model)
+        mesh = sharding.make_mesh(config.mesh, devices)
+        sharding.check_batch(mesh, config.data, config.training.accumulate)
+        sizes = vocabulary(config)
+        sharding.check_model(mesh, config.model, sizes)
+        trainer = Trainer.of(config, Blueprint.of(config.model, *sizes), mesh)
+        return cls(config, mesh, longest_shape(config.data), trainer)
+
+    def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
+        """The arrays of a batch without values."""
+        where = NamedSharding(self.mesh, sharding.USED.spec(("batch", "length")))
+        lengths = {"source": self.shape.source_length, "target": self.shape.target_length}
+        return {
+            name: jax.ShapeDtypeStruct((self.shape.rows, lengths[side]), np.int32, sharding=where)
+            for side, names in _BATCH.items()
+            for name in names
+        }
+
+    def compile(self) -> "CompiledStep":
+        """Takes the TPU's compiler a minute or two.
+
+        Raises:
+          DoesNotFitError: it needs more memory than there is.
+          PlanError: the compiler refuses for another reason.
+        """
+        # Before the mesh is set: what is computed on the way would be put on its devices, which are not there.
+        state, step = self.trainer.abstract_state(), self.trainer.train_step
+        with jax.set_mesh(self.mesh):
+            lowered = step.lower(state, self.batch())
+        try:
+            with _nothing_cached():
+                compiled = lowered.compile()
+        except jax.errors.JaxRuntimeError as error:
+            raise _refusal(error, self.config, on_a_chip((state.params, state.optimizer, state.ema))) from error
+        return CompiledStep(state, compiled.as_text(), compiled.memory_analysis())
+
+
+@contextlib.contextmanager
+def _nothing_cached() -> Iterator[None]:
+    """Without a TPU, JAX can write a program for one into its cache, but not read it again."""
+    before = jax.config.jax_persistent_cache_min_compile_time_secs
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1e9)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", before)
+
+
+@dataclasses.dataclass(frozen=True)
+class CompiledStep:
+    """What the compiler made of it: the state's shapes and shardings, the program's text and its sizes in memory."""
+
+    state: TrainState
+    text: str
+    sizes: Any  # XLA's CompiledMemoryStats
+
+
+# "Used 23.4G of 15.75G hbm", and "(49.02G) exceeds available HBM (15.75G)".
+_TOO_MUCH = (
+    re.compile(r"Used ([\d.]+)([KMGT]) of ([\d.]+)([KMGT]) hbm"),
+    re.compile(r"\(([\d.]+)([KMGT])\) exceeds available HBM \(([\d.]+)([KMGT])\)"),
+)
+_UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+
+
+def _refusal(error: Exception, config: Config, fixed: int) -> PlanError:
+    for pattern in _TOO_MUCH:
+        match = pattern.search(str(error))
+        if match:
+            needed, unit, available, unit_available = match.groups()
+            needed, available = float(needed) * _UNITS[unit], float(available) * _UNITS[unit_available]
+            return DoesNotFitError(needed, available, fixed, advice(config, fixed, needed - fixed, available))
+    return PlanError(f"The TPU's compiler refuses the step: {error}")
+
+
+def vocabulary(config: Config) -> tuple[int, int]:
+    """Pieces of the source and of the target, as the config asks for."""
+    return config.tokenizer.vocab_size, config.tokenizer.vocab_size
+
+
+def longest_shape(data: DataConfig) -> Shape:
+    """Of the shapes the batches of a run have, the largest: a step of it needs the most memory."""
+    length = data.pack_length if data.batching == "packing" else data.max_length
+    length = -(-length // data.lengths_multiple_of) * data.lengths_multiple_of
+    return Shape(int(batch_rows(length, data)), length, length)
