@@ -60,6 +60,25 @@ need_number() { # OPTION
   case ${!variable} in '' | *[!0-9]*) die "--$1=${!variable} is not a whole number." ;; esac
 }
 
+workdir=''
+
+need_workdir() { # in what follows `--`: a folder that all machines see
+  local words=" ${rest[*]-}" way_out
+  way_out="Mount a shared file system on all machines, NFS for example (tpu/README.md, step 3): --workdir=/mnt/runs/RUN."
+  [[ $words == *" --workdir"[=\ ]* ]] ||
+    die "what to run is missing, with a --workdir: $0 ... -- --config=CONFIG --workdir=/mnt/runs/RUN. See --help."
+  workdir=${words##*" --workdir"[=\ ]}
+  workdir=${workdir%% *}
+  case $workdir in
+    *://*) die "--workdir=$workdir: work directories in object stores are not supported. $way_out" ;;
+    /?*) ;;
+    *)
+      die "--workdir=$workdir is not an absolute path:" \
+        "every machine would have a folder of its own, which is lost with it. $way_out"
+      ;;
+  esac
+}
+
 # --- running ---
 
 quoted() { # the words as one line that a shell reads back as the same words

@@ -12,12 +12,14 @@ runs and their logs stay.
 
   --name=NAME, --zone=ZONE, --project=PROJECT  as given to tpu/create.sh
   --ref=COMMIT     what to copy: a branch, tag or commit (HEAD)
-  --setup=COMMAND  run afterwards in the home directory of every worker, for example to fetch prepared data
+  --setup=COMMAND  run afterwards in the home directory of every worker: to fetch prepared data, and to mount the share
+                   that runs are kept on
   --dry-run        print the commands instead
 
 Example:
   tpu/install.sh --name=wmt --zone=us-west4-a \
-    --setup='gcloud storage cp -r gs://my-bucket/tensorflow_datasets .'
+    --setup="gcloud storage cp -r gs://my-bucket/tensorflow_datasets . && $MOUNT"
+MOUNT is in tpu/README.md, step 3.
 END
 }
 

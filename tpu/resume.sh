@@ -13,7 +13,7 @@ is taken over. Ctrl-C ends only the watching.
 
   --name, --zone, --project, --accelerator-type, --runtime-version, --slices, --spot
                        as for tpu/create.sh: what to ask for again
-  --ref, --setup       as for tpu/install.sh
+  --ref, --setup       as for tpu/install.sh; --setup has to mount the share of the work directory on new machines
   --poll=SECONDS       how often to look (60)
   --timeout=SECONDS    how long to wait for new machines before giving up (86400)
   --max-failures=N     give up after so many failures (3); an hour of running clears the count, and being pre-empted is none
@@ -22,9 +22,9 @@ is taken over. Ctrl-C ends only the watching.
 
 Example:
   tpu/resume.sh --name=wmt --zone=us-west4-a --accelerator-type=v5litepod-16 --spot --delete-when-done \
-    --setup='gcloud storage cp -r gs://my-bucket/tensorflow_datasets .' \
-    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base \
-    --config.data.rows_multiple_of=16
+    --setup="gcloud storage cp -r gs://my-bucket/tensorflow_datasets . && $MOUNT" \
+    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base --config.data.rows_multiple_of=16
+MOUNT is in tpu/README.md, step 3.
 END
 }
 
@@ -38,9 +38,7 @@ need accelerator-type v5litepod-16
 need_number poll
 need_number timeout
 need_number max-failures
-[[ " ${rest[*]-}" == *" --workdir"[=\ ]/* ]] ||
-  die "the run needs a --workdir=/mnt/runs/RUN after --, on a share that all machines" \
-    "mount: a work directory on their own disks is lost with them."
+need_workdir
 
 call() { # SCRIPT [ARGUMENT ...]
   local script=$1

@@ -14,7 +14,7 @@ through the TPU's environment. With a --workdir that holds checkpoints the run g
   --dry-run        print the command instead
   -- ARGUMENT ...  for `transformer train`: see `transformer train --help`
 
-The work directory has to be on a share that all workers mount (README, step 2): on the disk of each it is of no use.
+The work directory has to be on a share that all workers mount (tpu/README.md, step 3): on the disk of each it is of no use.
 
 Example:
   tpu/run.sh --name=wmt --zone=us-west4-a -- --config=wmt14_en_de_base --workdir=/mnt/runs/base \
@@ -28,7 +28,6 @@ verb=train
 options='name zone project verb'
 read_options "$@"
 need_machines
-[[ " ${rest[*]-}" == *" --workdir"[=\ ]* ]] ||
-  die "what to run is missing, with a --workdir: $0 ... -- --config=CONFIG --workdir=/mnt/runs/RUN. See --help."
+need_workdir
 
 on_workers all all "bash transformer/tpu/worker.sh start $(quoted "$verb" "${rest[@]}")"

@@ -34,7 +34,10 @@ COMPLETE = {
     "delete.sh": (*PLACE, "--yes"),
     "resume.sh": (*POD, "--spot", "--setup=echo 'a b'", "--poll=0", "--", *RUN),
     "gke/apply.sh": (*CLUSTER, "--slices=2", "--", *RUN),
-    "gke/xpk.sh": ("--name=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--image=host/image:1", "--", *RUN),
+    "gke/xpk.sh": (
+        *("--name=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--image=host/image:1", "--storage=runs"),
+        *("--", *RUN),
+    ),
     "slurm/submit.sh": ("--nodes=2", "--gpus-per-node=4", "--partition=gpu", "--", *RUN),
 }
 SCRIPTS = sorted(path for path in TPU.rglob("*") if path.suffix in (".sh", ".sbatch"))
@@ -131,7 +134,7 @@ def test_each_missing_argument_is_named(programs, script):
     options = given[: given.index("--")] if "--" in given else given
     needed = {
         "--name", "--zone", "--accelerator-type", "--accelerator", "--topology", "--image", "--cluster", "--tpu-type",
-        "--nodes", "--gpus-per-node",
+        "--nodes", "--gpus-per-node", "--nfs", "--storage",
     }  # fmt: skip
     for option in options:
         name = option.split("=")[0]
@@ -144,6 +147,26 @@ def test_each_missing_argument_is_named(programs, script):
         failed = programs.run(script, *options)
         assert failed.returncode == 2
         assert "--workdir=" in failed.stderr
+    assert programs.calls() == []
+
+
+@pytest.mark.parametrize("script", ["run.sh", "resume.sh", "gke/apply.sh", "gke/xpk.sh"])
+def test_a_work_directory_that_not_all_machines_see_is_refused(programs, script):
+    given = COMPLETE[script][: COMPLETE[script].index("--") + 1]
+
+    def complaint(*workdir: str) -> str:
+        failed = programs.run(script, *given, "--config=x", *workdir, "--config.data.train=lines:/a b")
+        assert failed.returncode == 2
+        return failed.stderr
+
+    for url in ("--workdir=gs://bucket/run",), ("--workdir", "gs://bucket/run"):
+        refused = complaint(*url)
+        assert "--workdir=gs://bucket/run: work directories in object stores are not supported" in refused
+        assert "Mount a shared file system" in refused
+        assert "--workdir=/mnt/runs/RUN" in refused
+    assert "--workdir=runs/x is not an absolute path" in complaint("--workdir=runs/x")
+    if script.startswith("gke/"):
+        assert "--workdir=/root/x is not on the share" in complaint("--workdir=/root/x")
     assert programs.calls() == []
 
 
@@ -395,12 +418,6 @@ def test_resume_gives_up_on_what_fails_again_and_again(programs):
     assert verbs(programs.calls()) == ["create", "create"]
 
 
-def test_resume_needs_a_work_directory_that_outlives_the_machines(programs):
-    failed = programs.run("resume.sh", *POD, "--", "--config=x", "--workdir=runs/x")
-    assert failed.returncode == 2
-    assert "/mnt/runs" in failed.stderr
-
-
 # --- on the worker: the script itself, with a program that stands for `transformer` ---
 
 _TRAINING = """#!/usr/bin/env bash
@@ -558,9 +575,8 @@ def test_xpk_gets_the_command_as_a_shell_reads_it(programs):
     programs.run("gke/xpk.sh", *COMPLETE["gke/xpk.sh"])
     [call] = programs.calls()
     assert call[:3] == ["xpk", "workload", "create"]
-    assert {"--workload=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--num-slices=1", "--max-restarts=50"} <= set(
-        call
-    )
+    expected = {"--workload=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--num-slices=1", "--max-restarts=50"}
+    assert expected | {"--storage=runs"} <= set(call)
     command = call[-1].removeprefix("--command=")
     there = subprocess.run(
         ["bash", "-c", f"bash() {{ printf '%s\\n' \"$@\"; }}; {command}"], capture_output=True, text=True, check=True

@@ -50,9 +50,10 @@ for option in chips-per-host slices max-restarts; do need_number "$option"; done
 [[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
   die "--name=$name: Kubernetes takes small letters, digits and hyphens, a letter first, no hyphen last."
 [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || die "--topology=$topology is not of the form 4x4 or 4x4x4."
-[[ $nfs == ?*:/* ]] || die "--nfs=$nfs is not of the form SERVER:/SHARE, such as 10.0.0.2:/runs."
-[[ " ${rest[*]-}" == *" --workdir"[=\ ]/mnt/runs/* ]] ||
-  die "the run needs a --workdir=/mnt/runs/RUN after --, on the share: a container's disk is lost with it."
+[[ $nfs == ?*:/?* ]] || die "--nfs=$nfs is not of the form SERVER:/SHARE, such as 10.0.0.2:/runs."
+need_workdir
+[[ $workdir == /mnt/runs/?* ]] ||
+  die "--workdir=$workdir is not on the share: --workdir=/mnt/runs/RUN. A container's own disk is lost with it."
 
 chips=$((${topology//x/*}))
 hosts=$((chips / chips_per_host))
