@@ -32,6 +32,18 @@ VARIANTS = {
     "pre_sinusoidal": {"norm": "pre", "tied_embeddings": "none", "activation": "gelu", "d_k": 3, "d_v": 5},
     "pre_learned": {"norm": "pre", "positions": "learned"},
     "pre_none": {"norm": "pre", "positions": "none", "tied_embeddings": "output", "activation": "gelu", "d_v": 5},
+    "modern": {
+        "norm": "pre",
+        "normalization": "rms",
+        "biases": False,
+        "positions": "rotary",
+        "activation": "swiglu",
+        "num_kv_heads": 1,
+        "qk_norm": True,
+    },
+    "post_t5": {"positions": "t5", "t5_buckets": 4, "t5_max_distance": 6, "logit_soft_cap": 2.0},
+    "pre_shaw": {"norm": "pre", "positions": "shaw", "shaw_distance": 2, "attention_window": 3, "d_k": 3, "d_v": 5},
+    "post_alibi": {"positions": "alibi", "activation": "geglu", "biases": False},
 }
 
 

@@ -242,7 +242,9 @@ def check_batch(mesh: Mesh, data: DataConfig, accumulate: int) -> None:
 def check_model(mesh: Mesh, model: ModelConfig, vocab_sizes: tuple[int, ...]) -> None:
     """Raises ConfigError unless the parameters can be split over the mesh."""
     split = [("fsdp", f"model.d_model = {model.d_model}", model.d_model)]
+    heads = model.key_value_heads
     split += [("tensor", f"model.num_heads = {model.num_heads}", model.num_heads)]
+    split += [("tensor", f"the {heads} heads of keys and values (model.num_kv_heads)", heads)]
     split += [("tensor", f"model.d_ff = {model.d_ff}", model.d_ff)]
     split += [("tensor", f"the vocabulary of {size} pieces", size) for size in vocab_sizes]
     for axis, what, size in split:

@@ -98,7 +98,7 @@ def test_a_shell_reads_what_is_shown(name, value):
         ),
         ("--config.batch_tokens=3", "Did you mean config.data.batch_tokens?"),
         ("--config.qqqqqq=3", "`transformer config` lists every field"),
-        ("--config.model=3", "config.model = '3': is a section. Set a field in it, such as config.model.d_model"),
+        ("--config.model=3", "config.model = '3': is a section. Set a field in it, such as config.model.architecture"),
         ("--config.model.d_model=big", "'big': is not of type int. Write for example --config.model.d_model=512"),
         ("--config.model.d_model=1.5", "is not of type int"),
         ("--config.model.d_k=x", "is not of type int | None. Write for example --config.model.d_k=64"),

@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import re
 
 import jax
 import numpy as np
@@ -82,9 +83,9 @@ def test_every_dimension_of_every_parameter_has_a_name(variant):
         assert len(names) == len(shape.shape), path
         assert set(names) <= {*Rules.__dataclass_fields__, "layers", None}, path
         assert (names[0] == "layers") == ("layers" in path), path
-        # What is large must be split over both fsdp and tensor; a table of positions is not worth the latter.
+        # What is large must be split over both fsdp and tensor; tables of positions are not worth it.
         of_one_layer = set(names) - {"layers"}
-        if len(shape.shape) - ("layers" in path) > 1 and "positions" not in path:
+        if len(shape.shape) - ("layers" in path) > 1 and not re.search("positions|relative", path):
             assert "embed" in of_one_layer and of_one_layer & {"heads", "feed_forward", "vocabulary"}, path
 
 

@@ -14,6 +14,7 @@ from tiny_model import VARIANTS, VOCABULARY, blueprint_of, quick_jit, random_par
 
 from transformer.config import DecodingConfig, MeshConfig
 from transformer.evaluation.search import Search
+from transformer.model.encoder_decoder import source_places
 from transformer.sharding import USED, make_mesh
 
 SLOTS, LENGTH = 3, 5
@@ -62,7 +63,7 @@ def sources() -> dict[str, np.ndarray]:
 def cached(blueprint, params, source) -> jax.Array:
     """Logits [T, B, K, V] step by step along `COURSE`."""
     model = blueprint.bind(params)
-    memory = model.encode(source["source"], source["source_segments"], source["source_positions"])
+    memory = model.encode(source["source"], source_places(source))
     step, cache = model.start_decoding(memory, SLOTS, LENGTH)
 
     def turn(cache, inputs):

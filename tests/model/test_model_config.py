@@ -15,14 +15,31 @@ from transformer.model.dropout import DropoutKey
 # Learned positions, so that the length of their table counts.
 BASE = tiny(positions="learned", dropout=0.1)
 BATCH = batch_of([examples_of((3, 4))], source_length=3, target_length=4)
+BATCH["target_prompt"] = np.array([[1, 1, 0, 0]], np.int32)
 
 
 class Sharper(MultiHeadAttention):
-    def scores(self, q_BTNH, positions_BT, memory):
-        return 2 * super().scores(q_BTNH, positions_BT, memory)
+    def scores(self, q_BTNH, places, memory):
+        return 2 * super().scores(q_BTNH, places, memory)
 
 
 CHANGES = {
+    "architecture": "language_model",
+    "num_kv_heads": 1,
+    "attention_dropout": 0.2,
+    "normalization": "rms",
+    "biases": False,
+    "qk_norm": True,
+    "logit_soft_cap": 1.0,
+    "mask": "prefix",
+    "attention_window": 2,
+    "attention_chunk": 2,
+    "rotary_base": 100.0,
+    "rotary_scaling": "ntk",
+    "rotary_factor": 2.0,
+    "t5_buckets": 8,
+    "t5_max_distance": 3,
+    "shaw_distance": 2,
     "d_model": 20,
     "num_heads": 4,
     "d_k": 5,
@@ -42,6 +59,17 @@ CHANGES = {
     "unroll": 2,
 }
 
+# What else has to be so for a field to matter.
+WHERE = {
+    "mask": {"architecture": "language_model"},
+    "rotary_base": {"positions": "rotary"},
+    "rotary_scaling": {"positions": "rotary", "rotary_factor": 2.0},
+    "rotary_factor": {"positions": "rotary", "rotary_scaling": "linear"},
+    "t5_buckets": {"positions": "t5"},
+    "t5_max_distance": {"positions": "t5", "t5_buckets": 4},
+    "shaw_distance": {"positions": "shaw"},
+}
+
 
 @functools.cache
 def program(**changes):
@@ -58,7 +86,8 @@ def text(run, params) -> str:
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ModelConfig)])
 def test_field_is_read(field):
     assert CHANGES[field] != getattr(BASE, field)
-    (before, run_before), (after, run_after) = program(), program(**{field: CHANGES[field]})
+    where = WHERE.get(field, {})
+    (before, run_before), (after, run_after) = program(**where), program(**(where | {field: CHANGES[field]}))
     if before.shapes() != after.shapes():
         return
     params = random_params(before)

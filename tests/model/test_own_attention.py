@@ -14,6 +14,7 @@ from transformer import config as config_module
 from transformer.config import Config, ConfigError, MeshConfig
 from transformer.model.attention import MultiHeadAttention, attention_class
 from transformer.model.blueprint import Blueprint
+from transformer.model.masks import Places, SameSegment
 from transformer.sharding import make_mesh, to_global
 from transformer.training.step import Trainer
 
@@ -26,14 +27,14 @@ from transformer.model.attention import MultiHeadAttention
 
 
 class Biased(MultiHeadAttention):
-    def __init__(self, config, *, rngs):
-        super().__init__(config, rngs=rngs)
+    def __init__(self, config, *, role, rngs):
+        super().__init__(config, role=role, rngs=rngs)
         self.slope = nnx.Param(2.0 ** -jnp.arange(1.0, 1 + config.num_heads), axes=("heads",))
 
-    def scores(self, q_BTNH, positions_BT, memory):
-        distance_B1TS = abs(positions_BT[:, None, :, None] - memory.positions_BS[:, None, None, :])
+    def scores(self, q_BTNH, places, memory):
+        distance_B1TS = abs(places.positions_BT[:, None, :, None] - memory.places.positions_BT[:, None, None, :])
         bias_BNTS = self.slope[...][None, :, None, None] * distance_B1TS.astype(jnp.float32)
-        return super().scores(q_BTNH, positions_BT, memory) - bias_BNTS
+        return super().scores(q_BTNH, places, memory) - bias_BNTS
 """
 
 
@@ -130,11 +131,11 @@ def test_a_query_with_nothing_to_see_is_finite():
     blueprint = blueprint_of(tiny(num_encoder_layers=1, num_decoder_layers=1))
     attention = blueprint.bind(random_params(blueprint)).encoder.unstacked()[0].self_attention
     x_BTD = jnp.ones((1, 2, 16))
-    positions_BT = jnp.zeros((1, 2), jnp.int32)
+    places = Places(jnp.zeros((1, 2), jnp.int32), jnp.zeros((1, 2), jnp.int32))
 
     def output(x_BTD):
-        memory = attention.keys_values(x_BTD, positions_BT)
-        return attention(x_BTD, positions_BT, memory, jnp.zeros((1, 1, 2, 2), bool)).sum()
+        memory = attention.keys_values(x_BTD, places)
+        return attention(x_BTD, places, memory, SameSegment()).sum()
 
     value, gradient = quick_jit(jax.value_and_grad(output))(x_BTD)
     assert np.isfinite(value) and np.isfinite(gradient).all()

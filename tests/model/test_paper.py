@@ -20,6 +20,7 @@ from tiny_model import (
 )
 
 from transformer.decoding.greedy import greedy
+from transformer.model.masks import Places
 from transformer.training.loss import smoothed_cross_entropy
 
 PAD, BOS, END = 0, 1, 2  # END ends the sources; see below for what ends the outputs
@@ -92,7 +93,7 @@ def test_greedy_decoding_says_what_the_reference_says(both):
     @quick_jit
     def decoded(params):
         model = both.blueprint.bind(params)
-        step, cache = model.start_decoding(model.encode(tokens, segments, positions), 1, MAX_LENGTH)
+        step, cache = model.start_decoding(model.encode(tokens, Places(positions, segments)), 1, MAX_LENGTH)
         limits_B = jnp.full(4, MAX_LENGTH, jnp.int32)
         return greedy(
             step, cache, max_lengths_B=limits_B, max_length=MAX_LENGTH, length_penalty=0.6, bos=BOS, eos=eos, pad=PAD

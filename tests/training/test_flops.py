@@ -5,7 +5,7 @@ from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
 from transformer.config import ModelConfig
-from transformer.model.transformer import EncoderDecoder
+from transformer.model.encoder_decoder import EncoderDecoder
 from transformer.training.flops import BatchCounts, count, training_flops
 
 

@@ -63,7 +63,7 @@ def _check_combinations(config: Config) -> None:
 
 
 def _check_model(config: Config) -> None:
-    model, data = config.model, config.data
+    model = config.model
     if model.d_k is None and model.d_model % model.num_heads:
         raise ConfigError(
             "model.num_heads",
@@ -71,14 +71,20 @@ def _check_model(config: Config) -> None:
             f"does not divide model.d_model = {model.d_model}",
             "Choose a divisor, or set model.d_k (and model.d_v) yourself.",
         )
-    if model.positions == "sinusoidal" and model.d_model % 2:
-        raise ConfigError("model.d_model", model.d_model, "is odd", "Sinusoids come in pairs: make it even.")
-    if model.positions == "learned" and model.max_length < data.max_length:
+    if model.num_heads % model.key_value_heads:
         raise ConfigError(
-            "model.max_length",
-            model.max_length,
-            f"learned positions end before data.max_length = {data.max_length}",
-            "Raise the former or lower the latter.",
+            "model.num_kv_heads",
+            model.num_kv_heads,
+            f"does not divide model.num_heads = {model.num_heads}",
+            "Every head of keys and values is shared by as many query heads: choose a divisor.",
+        )
+    _check_positions(config)
+    if model.mask == "prefix" and model.architecture != "language_model":
+        raise ConfigError(
+            "model.mask",
+            "prefix",
+            "an encoder-decoder's target has no prompt",
+            "Set model.architecture=language_model.",
         )
     if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", model.attention):
         raise ConfigError("model.attention", model.attention, "names no class", "Write package.module:Class.")
@@ -88,6 +94,36 @@ def _check_model(config: Config) -> None:
             "all",
             "needs one shared vocabulary, the tokenizer has two",
             "Set model.tied_embeddings=output, or tokenizer.shared=true without tokenizer.target_model.",
+        )
+
+
+def _check_positions(config: Config) -> None:
+    model, data = config.model, config.data
+    if model.positions in ("sinusoidal", "sinusoidal_t2t") and model.d_model % 2:
+        raise ConfigError("model.d_model", model.d_model, "is odd", "Sinusoids come in pairs: make it even.")
+    if model.positions == "learned" and model.max_length < data.max_length:
+        raise ConfigError(
+            "model.max_length",
+            model.max_length,
+            f"learned positions end before data.max_length = {data.max_length}",
+            "Raise the former or lower the latter.",
+        )
+    if model.positions == "rotary" and model.key_size % 2:
+        raise ConfigError("model.d_k", model.key_size, "is odd", "Rotary positions turn pairs: make it even.")
+    if model.positions == "rotary" and model.rotary_scaling == "ntk" and model.key_size < 4:
+        raise ConfigError("model.d_k", model.key_size, "leaves rotary_scaling=ntk no slow wave", "Make it 4 or more.")
+    if model.rotary_factor != 1 and model.rotary_scaling == "none":
+        raise ConfigError(
+            "model.rotary_factor", model.rotary_factor, "does nothing", "Set model.rotary_scaling to linear or ntk."
+        )
+    if model.positions == "t5" and model.t5_buckets % 2:
+        raise ConfigError("model.t5_buckets", model.t5_buckets, "is odd", "Half of them are for each direction.")
+    if model.positions == "t5" and model.t5_max_distance <= model.t5_buckets // 2:
+        raise ConfigError(
+            "model.t5_max_distance",
+            model.t5_max_distance,
+            f"distances up to {model.t5_buckets // 2} have buckets of their own already",
+            "Raise it, or lower model.t5_buckets.",
         )
 
 

@@ -20,6 +20,7 @@ from transformer.decoding.ensemble import ensemble
 from transformer.decoding.greedy import greedy
 from transformer.decoding.step import Hypotheses
 from transformer.model.blueprint import Blueprint, Params
+from transformer.model.masks import Places
 
 # Source lengths are rounded up to one of these, then to multiples of the last.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
@@ -138,7 +139,7 @@ class Search:
         prepared = []
         for blueprint, member in zip(self._blueprints, params, strict=True):
             model = blueprint.bind(member)
-            memory = model.encode(arrays["source"], arrays["segments"], arrays["positions"])
+            memory = model.encode(arrays["source"], Places(arrays["positions"], arrays["segments"]))
             prepared.append(model.start_decoding(memory, settings.beam_size, max_length))
         steps, caches = zip(*prepared, strict=True)
         step, cache = (steps[0], caches[0]) if len(params) == 1 else (ensemble(steps), caches)

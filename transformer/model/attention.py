@@ -5,12 +5,14 @@ Training, cached decoding and cross-attention differ only in whose keys and valu
 is scored, subclass `MultiHeadAttention` and override `scores`; to change anything else, write a class with the same
 constructor and the methods `keys_values`, `__call__` and `weights`. Name it in `config.model.attention`.
 
-Letters: B batch, T query length, S key length, D model, N heads, H head size, L layers.
+Letters: B batch, T query length, S key length, D model, N heads, K key-value heads, G query heads that share one of
+them, H head size, L layers.
 """
 
 import dataclasses
 import importlib
 import math
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +20,27 @@ from flax import nnx
 
 from transformer import sharding
 from transformer.config import ConfigError, ModelConfig
+from transformer.model.dropout import DropoutKey, dropout
+from transformer.model.masks import Mask, Places, distances
+from transformer.model.norms import RMSNorm
 from transformer.model.products import activation_product, product
+from transformer.model.relative_positions import relative_positions
 
 # Low enough to vanish in the softmax, finite so that a query with nothing to attend to gives no NaN.
 MASKED = -1e30
+
+# Whose attention it is: an encoder's or a decoder's to itself, or a decoder's to the encoder.
+Role = Literal["encoder", "decoder", "cross"]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class KeysValues:
-    """What queries read: keys and values of every position of a sequence, a head each, and where each stands in it."""
+    """What queries read: keys and values of every position of a sequence, and where each stands in it."""
 
-    keys_BSNH: jax.Array
-    values_BSNH: jax.Array
-    positions_BS: jax.Array
+    keys_BSKH: jax.Array
+    values_BSKH: jax.Array
+    places: Places
 
 
 def attention_weights(scores_BNTS: jax.Array, mask_B1TS: jax.Array) -> jax.Array:
@@ -44,53 +53,87 @@ class MultiHeadAttention(nnx.Module):
     """Concat(head_1, ..., head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (section 3.2.2).
 
     The projections have no biases, as the paper's matrices have none. All heads are one product: the paper's W_i^Q side
-    by side are `query` [D, N, H].
+    by side are `query` [D, N, H]. By config: fewer heads for keys and values, each shared by a group of query heads
+    (Ainslie et al. 2023; one: multi-query, Shazeer 2019); queries and keys normalised (Dehghani et al. 2023); scores
+    capped, cap * tanh(score / cap) (Gemma 2); dropout on the weights; any of `relative_positions`.
     """
 
-    def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
-        width, heads, key_size, value_size = config.d_model, config.num_heads, config.key_size, config.value_size
+    def __init__(self, config: ModelConfig, *, role: Role, rngs: nnx.Rngs):
+        width, key_size, value_size = config.d_model, config.key_size, config.value_size
 
-        def projection(head_size: int) -> nnx.Param:
+        def projection(heads: int, head_size: int) -> nnx.Param:
             weights_DNH = glorot(rngs, (width, heads, head_size), width, heads * head_size)
             return nnx.Param(weights_DNH, axes=("embed", "heads", None))
 
-        self.query = projection(key_size)
-        self.key = projection(key_size)
-        self.value = projection(value_size)
-        output_NHD = glorot(rngs, (heads, value_size, width), heads * value_size, width)
+        self.query = projection(config.num_heads, key_size)
+        self.key = projection(config.key_value_heads, key_size)
+        self.value = projection(config.key_value_heads, value_size)
+        output_NHD = glorot(rngs, (config.num_heads, value_size, width), config.num_heads * value_size, width)
         self.output = nnx.Param(output_NHD, axes=("heads", None, "embed"))
+        self.query_norm = RMSNorm(key_size) if config.qk_norm else None
+        self.key_norm = RMSNorm(key_size) if config.qk_norm else None
+        self.relative = relative_positions(config, role, rngs=rngs)
+        self.soft_cap = config.logit_soft_cap
+        self.dropout = config.attention_dropout
         self.dtype = config.dtype
 
-    def keys_values(self, y_BSD: jax.Array, positions_BS: jax.Array) -> KeysValues:
+    def keys_values(self, y_BSD: jax.Array, places: Places) -> KeysValues:
         """The sequence as queries will see it. Position i of the result depends on position i of `y_BSD` alone."""
-        keys_BSNH, values_BSNH = self._project(y_BSD, self.key), self._project(y_BSD, self.value)
+        keys_BSKH, values_BSKH = self._project(y_BSD, self.key), self._project(y_BSD, self.value)
+        if self.key_norm is not None:
+            keys_BSKH = self.key_norm(keys_BSKH)
+        keys_BSKH = self.relative.rotate(keys_BSKH, places.positions_BT)
         # Queries may be split by position; what they read is whole.
         names = ("batch", None, "heads", None)
-        return KeysValues(
-            sharding.place(keys_BSNH, *names),
-            sharding.place(values_BSNH, *names),
-            sharding.place(positions_BS, "batch", None),
-        )
+        return KeysValues(sharding.place(keys_BSKH, *names), sharding.place(values_BSKH, *names), places.whole())
 
     def __call__(
-        self, x_BTD: jax.Array, positions_BT: jax.Array, memory: KeysValues, mask_B1TS: jax.Array
+        self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask, key: DropoutKey | None = None
     ) -> jax.Array:
-        """What each query finds: [B, T, D]. `mask_B1TS` is True where a query may look."""
-        weights_BNTS = self.weights(x_BTD, positions_BT, memory, mask_B1TS)
-        heads_BTNH = activation_product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSNH, self.dtype)
+        """What each query finds: [B, T, D]. `mask` says where a query may look; with a key, weights are dropped."""
+        weights_BNTS = dropout(self.weights(x_BTD, places, memory, mask), self.dropout, key)
+        heads_BTNH = self._read(weights_BNTS, memory)
+        if self.relative.touches_scores:
+            heads_BTNH = self.relative.values(heads_BTNH, weights_BNTS, distances(places, memory.places))
         output_NHD = sharding.gather(self.output[...], ("heads", None, "embed"))
         return product("BTNH,NHD->BTD", heads_BTNH, output_NHD, self.dtype, sharding.like(x_BTD, 0, 1, None))
 
-    def weights(self, x_BTD: jax.Array, positions_BT: jax.Array, memory: KeysValues, mask_B1TS: jax.Array) -> jax.Array:
+    def weights(self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask) -> jax.Array:
         """The share of each key in what each query finds: float32 [B, N, T, S], every row sums to 1."""
         q_BTNH = self._project(x_BTD, self.query)
-        return attention_weights(self.scores(q_BTNH, positions_BT, memory), mask_B1TS)
+        if self.query_norm is not None:
+            q_BTNH = self.query_norm(q_BTNH)
+        q_BTNH = self.relative.rotate(q_BTNH, places.positions_BT)
+        scores_BNTS = self.scores(q_BTNH, places, memory)
+        if self.soft_cap:
+            scores_BNTS = self.soft_cap * jnp.tanh(scores_BNTS / self.soft_cap)
+        return attention_weights(scores_BNTS, mask.allowed(places, memory.places))
 
-    def scores(self, q_BTNH: jax.Array, positions_BT: jax.Array, memory: KeysValues) -> jax.Array:
-        """How well each query matches each key, [B, N, T, S]: Q K^T / sqrt(d_k) (equation 1)."""
-        del positions_BT
+    def scores(self, q_BTNH: jax.Array, places: Places, memory: KeysValues) -> jax.Array:
+        """How well each query matches each key, [B, N, T, S]: Q K^T / sqrt(d_k) (equation 1), and how far it is."""
         q_BTNH = q_BTNH / math.sqrt(q_BTNH.shape[-1])
-        return activation_product("BTNH,BSNH->BNTS", q_BTNH, memory.keys_BSNH, self.dtype)
+        scores_BNTS = self._match(q_BTNH, memory)
+        if self.relative.touches_scores:
+            scores_BNTS = self.relative.scores(scores_BNTS, q_BTNH, distances(places, memory.places))
+        return scores_BNTS
+
+    def _match(self, q_BTNH: jax.Array, memory: KeysValues) -> jax.Array:
+        batch_size, length, heads, size = q_BTNH.shape
+        groups = memory.keys_BSKH.shape[2]
+        if groups == heads:
+            return activation_product("BTNH,BSNH->BNTS", q_BTNH, memory.keys_BSKH, self.dtype)
+        q_BTKGH = q_BTNH.reshape(batch_size, length, groups, heads // groups, size)
+        scores_BKGTS = activation_product("BTKGH,BSKH->BKGTS", q_BTKGH, memory.keys_BSKH, self.dtype)
+        return scores_BKGTS.reshape(batch_size, heads, length, -1)
+
+    def _read(self, weights_BNTS: jax.Array, memory: KeysValues) -> jax.Array:
+        batch_size, heads, length, _ = weights_BNTS.shape
+        groups = memory.values_BSKH.shape[2]
+        if groups == heads:
+            return activation_product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSKH, self.dtype)
+        weights_BKGTS = weights_BNTS.reshape(batch_size, groups, heads // groups, length, -1)
+        heads_BTKGH = activation_product("BKGTS,BSKH->BTKGH", weights_BKGTS, memory.values_BSKH, self.dtype)
+        return heads_BTKGH.reshape(batch_size, length, heads, -1)
 
     def _project(self, x_BTD: jax.Array, weights: nnx.Param) -> jax.Array:
         weights_DNH = sharding.gather(weights[...], ("embed", "heads", None))

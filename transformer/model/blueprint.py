@@ -13,14 +13,16 @@ from jax.sharding import Mesh
 
 from transformer import sharding
 from transformer.config import ModelConfig
-from transformer.model.transformer import EncoderDecoder
+from transformer.model.encoder_decoder import EncoderDecoder
+from transformer.model.language_model import LanguageModel
 
 Params = dict[str, Any]
+Model = EncoderDecoder | LanguageModel
 
 
 @dataclasses.dataclass(frozen=True)
 class Blueprint:
-    """An `EncoderDecoder` of a config and two vocabulary sizes, without values."""
+    """The model of a config and of two vocabulary sizes (a language model's are one), without values."""
 
     graph: nnx.GraphDef
     abstract: nnx.State
@@ -28,12 +30,10 @@ class Blueprint:
     @classmethod
     def of(cls, config: ModelConfig, source_vocab_size: int, target_vocab_size: int) -> "Blueprint":
         """Builds the model by shapes alone: the biggest costs milliseconds and no memory."""
-        module = nnx.eval_shape(
-            lambda: EncoderDecoder(config, source_vocab_size, target_vocab_size, rngs=nnx.Rngs(params=0))
-        )
-        return cls(*nnx.split(module))
+        sizes = (source_vocab_size, target_vocab_size)
+        return cls(*nnx.split(nnx.eval_shape(lambda: _model(config, *sizes, rngs=nnx.Rngs(params=0)))))
 
-    def bind(self, params: Params) -> EncoderDecoder:
+    def bind(self, params: Params) -> Model:
         """The module with these parameters (nested dict of arrays, or of anything shaped like them)."""
         state = jax.tree.map(lambda variable: variable, self.abstract)
         nnx.replace_by_pure_dict(state, params)
@@ -70,7 +70,7 @@ class Blueprint:
         source, target = self.vocab_sizes()
 
         def values() -> Params:
-            module = EncoderDecoder(config, source, target, rngs=nnx.Rngs(params=jax.random.key(seed)))
+            module = _model(config, source, target, rngs=nnx.Rngs(params=jax.random.key(seed)))
             return nnx.to_pure_dict(nnx.state(module))
 
         return jax.jit(values, out_shardings=self.shardings(mesh))()
@@ -81,6 +81,12 @@ class Blueprint:
         target = shapes["target_embedding"]["table"].shape[0]
         source = shapes["source_embedding"]["table"].shape[0] if "source_embedding" in shapes else target
         return source, target
+
+
+def _model(config: ModelConfig, source_vocab_size: int, target_vocab_size: int, *, rngs: nnx.Rngs) -> Model:
+    if config.architecture == "language_model":
+        return LanguageModel(config, target_vocab_size, rngs=rngs)
+    return EncoderDecoder(config, source_vocab_size, target_vocab_size, rngs=rngs)
 
 
 def count(params: Params) -> int:

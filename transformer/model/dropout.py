@@ -45,21 +45,25 @@ class DropoutKey:
 
 
 def dropout(x_BTD: jax.Array, rate: float, key: DropoutKey | None) -> jax.Array:
-    """Each element is zero with probability `rate`, else divided by 1 - rate. Without a key: the identity."""
+    """Each element is zero with probability `rate`, else divided by 1 - rate. Without a key: the identity.
+
+    `x_BTD` may have any dimensions between the rows and the features, such as the heads of attention weights.
+    """
     if key is None or rate == 0:
         return x_BTD
     return _dropout(rate, x_BTD, key)
 
 
 def _keep(x_BTD: jax.Array, rate: float, key: DropoutKey) -> jax.Array:
-    _, length, width = x_BTD.shape
-    positions_1T1 = jax.lax.broadcasted_iota(
-        jnp.uint32, (1, length, 1), 1, out_sharding=sharding.like(x_BTD, None, 1, None)
-    )
-    features_11D = jax.lax.broadcasted_iota(jnp.uint32, (1, 1, width), 2)
-    rows_B11 = mix(key.seed ^ (key.rows_B * GOLDEN))[:, None, None]
-    places_BT1 = mix(rows_B11 + positions_1T1 * np.uint32(0x85EBCA77))
-    return mix(places_BT1 ^ (features_11D * GOLDEN)) >= np.uint32(rate * 2**32)
+    def numbers(dimension: int) -> jax.Array:
+        shape = [size if i == dimension else 1 for i, size in enumerate(x_BTD.shape)]
+        split = [i if i == dimension else None for i in range(x_BTD.ndim)]
+        return jax.lax.broadcasted_iota(jnp.uint32, shape, dimension, out_sharding=sharding.like(x_BTD, *split))
+
+    places = jnp.expand_dims(mix(key.seed ^ (key.rows_B * GOLDEN)), tuple(range(1, x_BTD.ndim)))
+    for dimension in range(1, x_BTD.ndim - 1):
+        places = mix(places + numbers(dimension) * np.uint32(0x85EBCA77))
+    return mix(places ^ (numbers(x_BTD.ndim - 1) * GOLDEN)) >= np.uint32(rate * 2**32)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))

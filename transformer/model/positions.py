@@ -1,4 +1,4 @@
-"""How the model knows the order of its tokens (section 3.5).
+"""Positions that are added to the embeddings (section 3.5). For the others see `relative_positions`.
 
 Letters: B batch, T length, D model, P positions.
 """
@@ -16,13 +16,22 @@ def sinusoids(positions_BT: jax.Array, d_model: int) -> jax.Array:
     """The paper's position encodings [B, T, D], float32: sines at even features, cosines at odd ones.
 
     PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i+1) = cos of the same angle (section 3.5).
-    (Tensor2Tensor's code puts the halves side by side and divides by d_model / 2 - 1; the paper's text is followed.)
     """
     exponents = np.arange(0, d_model, 2, dtype=np.float64) / d_model
     rates = jnp.asarray(10000.0**-exponents, jnp.float32)
     angles_BTP = positions_BT[:, :, None].astype(jnp.float32) * rates[None, None, :]
     pairs = jnp.stack([jnp.sin(angles_BTP), jnp.cos(angles_BTP)], axis=-1)
     return pairs.reshape(*positions_BT.shape, d_model)
+
+
+def tensor2tensor_sinusoids(positions_BT: jax.Array, d_model: int) -> jax.Array:
+    """The encodings of the paper's code, [B, T, D] float32: all sines, then all cosines; its slowest wave is one of
+    10000 exactly, as exponents are divided by d_model / 2 - 1. A model is as good with either.
+    """
+    waves = d_model // 2
+    rates = jnp.asarray(10000.0 ** -(np.arange(waves, dtype=np.float64) / max(waves - 1, 1)), jnp.float32)
+    angles_BTP = positions_BT[:, :, None].astype(jnp.float32) * rates[None, None, :]
+    return jnp.concatenate([jnp.sin(angles_BTP), jnp.cos(angles_BTP)], axis=-1)
 
 
 class SinusoidalPositions(nnx.Module):
@@ -34,6 +43,13 @@ class SinusoidalPositions(nnx.Module):
 
     def __call__(self, positions_BT: jax.Array) -> jax.Array | float:
         return sinusoids(positions_BT, self.d_model)
+
+
+class Tensor2TensorPositions(SinusoidalPositions):
+    """Adds `tensor2tensor_sinusoids`."""
+
+    def __call__(self, positions_BT: jax.Array) -> jax.Array | float:
+        return tensor2tensor_sinusoids(positions_BT, self.d_model)
 
 
 class LearnedPositions(nnx.Module):
@@ -50,7 +66,7 @@ class LearnedPositions(nnx.Module):
 
 
 class NoPositions(nnx.Module):
-    """Adds nothing: the decoder can still tell order from its causal mask."""
+    """Adds nothing: positions enter in the attention, or not at all (a decoder can tell order from its mask)."""
 
     def __init__(self, config: ModelConfig, *, rngs: nnx.Rngs):
         del config, rngs
@@ -59,4 +75,13 @@ class NoPositions(nnx.Module):
         return 0.0
 
 
-KINDS = {"sinusoidal": SinusoidalPositions, "learned": LearnedPositions, "none": NoPositions}
+KINDS = {
+    "sinusoidal": SinusoidalPositions,
+    "sinusoidal_t2t": Tensor2TensorPositions,
+    "learned": LearnedPositions,
+}
+
+
+def added_positions(config: ModelConfig, *, rngs: nnx.Rngs) -> nnx.Module:
+    """What `config.positions` adds to embeddings."""
+    return KINDS.get(config.positions, NoPositions)(config, rngs=rngs)
