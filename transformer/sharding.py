@@ -27,11 +27,12 @@ AXES = ("slices", "data", "fsdp", "sequence", "tensor")
 
 @dataclasses.dataclass(frozen=True)
 class Rules:
-    """Which mesh axes each logical axis is split over. Names not listed are never split."""
+    """Which mesh axes each logical axis is split over. None as a name: never split."""
 
     batch: tuple[str, ...] = ("slices", "data", "fsdp")
     length: tuple[str, ...] = ("sequence",)
     embed: tuple[str, ...] = ("fsdp",)
+    features: tuple[str, ...] = ()
     heads: tuple[str, ...] = ("tensor",)
     feed_forward: tuple[str, ...] = ("tensor",)
     vocabulary: tuple[str, ...] = ("tensor",)
@@ -42,11 +43,18 @@ class Rules:
         Raises:
           ValueError: when two dimensions would be split over the same mesh axis.
         """
-        axes = [getattr(self, name) if name not in (None, "layers") else None for name in names]
-        used = [axis for entry in axes if entry for axis in entry]
+        axes = self._axes(names)
+        used = [axis for entry in axes for axis in entry]
         if len(used) != len(set(used)):
             raise ValueError(f"Axes {names} map to mesh axes {axes}: one mesh axis cannot split two dimensions.")
-        return PartitionSpec(*axes, **reduction)
+        return PartitionSpec(*(entry or None for entry in axes), **reduction)
+
+    def whole_along(self, names: tuple[str | None, ...]) -> frozenset[str]:
+        """The mesh axes whose devices have other tokens, but the same of an array with these names."""
+        return _TOKENS - {axis for entry in self._axes(names) for axis in entry}
+
+    def _axes(self, names: tuple[str | None, ...]) -> list[tuple[str, ...]]:
+        return [() if name in (None, "layers") else getattr(self, name) for name in names]
 
 
 # A parameter's "embed" is split over fsdp where it is stored, and whole where it is used (ZeRO-3: gathered just before,
@@ -55,8 +63,8 @@ STORED = Rules()
 USED = dataclasses.replace(STORED, embed=())
 # Every device of these axes has other tokens: the gradient of a parameter is the sum over them.
 _TOKENS = frozenset({*STORED.batch, *STORED.length})
-# Those of them along which parameters are whole even where they are stored.
-_COPIES = _TOKENS - {*STORED.embed}
+# What has one of these names is used by way of `gather` or `along`, which know copies; see `copies`.
+_KNOWN = {"embed", "features", "feed_forward"}
 
 
 def _mesh_is_set() -> bool:
@@ -75,32 +83,49 @@ def gather(parameter: jax.Array, names: tuple[str | None, ...]) -> jax.Array:
     return jax.sharding.reshard(parameter, USED.spec(names, reduced=_TOKENS if _is_copy(parameter) else frozenset()))
 
 
+def scatter(gradient: jax.Array, parameter: jax.Array) -> jax.Array:
+    """The gradient with respect to what `gather` gave, as one with respect to the stored parameter."""
+    return jax.sharding.reshard(gradient, gradient_of(parameter)) if _mesh_is_set() else gradient
+
+
+def along(vector: jax.Array, activations: jax.Array) -> jax.Array:
+    """A parameter of one dimension at every place of activations [..., features], split as they are.
+
+    Its gradient is a sum over all places, and like that of a matrix one that is still to be made between devices.
+    """
+    last = activations.ndim - 1
+    where = like(activations, *range(activations.ndim))
+    return jax.lax.broadcast_in_dim(vector, activations.shape, (last,), out_sharding=where)
+
+
 def copies(parameters: Any, names: Any) -> Any:
     """Parameters to be differentiated with respect to.
 
-    The gradient of one that passes through `gather` (its dimensions include "embed") stays a sum still to be made
-    (`unreduced`) over the axes along which it is copied, however many parts, layers and uses it is added up from, until
-    `stored` makes it in one go. Norms and biases are a hundredth of a model, and may be used as they are.
+    The gradient of one that passes through `gather` or `along` (its dimensions are named so: "embed", "features",
+    "feed_forward") stays a sum still to be made (`unreduced`) over the axes along which it is copied, however many
+    parts, layers and uses it is added up from, until `stored` makes it in one go. Others are used as they are, and
+    their gradients are summed over devices wherever they arise.
     """
-    return _resharded(parameters, names, reduced=_COPIES)
+    return _resharded(parameters, names, "reduced")
 
 
 def no_gradient(parameters: Any, names: Any) -> Any:
     """Zeros of the type that gradients with respect to `copies` have."""
-    return _resharded(jax.tree.map(jnp.zeros_like, parameters), names, unreduced=_COPIES)
+    return _resharded(jax.tree.map(jnp.zeros_like, parameters), names, "unreduced")
 
 
 def stored(gradients: Any, names: Any) -> Any:
     """Gradients with respect to `copies`, summed up, where their parameters are stored."""
-    return _resharded(gradients, names)
+    return _resharded(gradients, names, None)
 
 
-def _resharded(tree: Any, names: Any, **reduction: frozenset[str]) -> Any:
+def _resharded(tree: Any, names: Any, reduction: str | None) -> Any:
     if not _mesh_is_set():
         return tree
 
     def reshard(leaf: jax.Array, axes: tuple[str | None, ...]) -> jax.Array:
-        return jax.sharding.reshard(leaf, STORED.spec(axes, **(reduction if "embed" in axes else {})))
+        known = reduction is not None and _KNOWN & {*axes}
+        return jax.sharding.reshard(leaf, STORED.spec(axes, **({reduction: STORED.whole_along(axes)} if known else {})))
 
     return jax.tree.map(reshard, tree, names)
 

@@ -43,7 +43,7 @@ def rounded(array: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("spec", SPECS)
 def test_on_a_cpu_both_passes_are_of_rounded_numbers_added_up_in_float32(spec):
     x, weights, gradient = operands(spec)
-    value, pull = jax.vjp(lambda x, weights: product(spec, x, weights, "bfloat16"), x, weights)
+    value, pull = jax.vjp(lambda x, weights: product(spec, x, weights, (None,), "bfloat16"), x, weights)
     found = (value, *pull(jnp.asarray(gradient)))
     (x_letters, weight_letters), result = spec.split("->")[0].split(","), spec.split("->")[1]
     expected = (

@@ -9,6 +9,7 @@ import pytest
 from test_step import BATCHES, DROPPING, config_of, trainer_of
 from tiny_model import blueprint_of, quick_jit, tiny
 
+from transformer.model.blueprint import count
 from transformer.sharding import to_global
 
 KINDS = "all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute|collective-broadcast"
@@ -44,15 +45,12 @@ def collectives(sizes: tuple[int, ...], accumulate: int) -> list[Collective]:
 
 @pytest.mark.parametrize("sizes", [(1, 8, 1, 1, 1), (2, 4, 1, 1, 1)])
 def test_with_copies_of_the_parameters_their_gradient_is_summed_once(sizes):
-    """However many parts and chunks it is added up from. In loops there are scalars and gradients of vectors only."""
+    """However many parts, layers and chunks it is added up from: in loops there are sums of scalars only."""
     found = collectives(sizes, accumulate=2)
-    blueprint = blueprint_of(tiny())
-    sizes_and_kinds = zip(jax.tree.leaves(blueprint.shapes()), jax.tree.leaves(blueprint.matrices()), strict=True)
-    matrices = sum(leaf.size for leaf, is_matrix in sizes_and_kinds if is_matrix)
+    numbers = count(blueprint_of(tiny()).shapes())
     assert {collective.kind for collective in found} == {"all-reduce"}
-    assert matrices <= sum(collective.numbers for collective in found if collective.once) <= matrices + 64
-    a_layers_vectors = 10 * tiny().d_ff
-    assert max(collective.numbers for collective in found if not collective.once) <= a_layers_vectors
+    assert numbers <= sum(collective.numbers for collective in found if collective.once) <= numbers + 64
+    assert all(collective.numbers <= 4 for collective in found if not collective.once)
 
 
 def test_what_is_said_does_not_grow_with_the_devices():

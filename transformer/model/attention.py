@@ -95,8 +95,8 @@ class MultiHeadAttention(nnx.Module):
         heads_BTNH = self._read(weights_BNTS, memory)
         if self.relative.touches_scores:
             heads_BTNH = self.relative.values(heads_BTNH, weights_BNTS, distances(places, memory.places))
-        output_NHD = sharding.gather(self.output[...], ("heads", None, "embed"))
-        return product("BTNH,NHD->BTD", heads_BTNH, output_NHD, self.dtype, sharding.like(x_BTD, 0, 1, None))
+        names, split = ("heads", None, "embed"), sharding.like(x_BTD, 0, 1, None)
+        return product("BTNH,NHD->BTD", heads_BTNH, self.output[...], names, self.dtype, split)
 
     def weights(self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask) -> jax.Array:
         """The share of each key in what each query finds: float32 [B, N, T, S], every row sums to 1."""
@@ -136,8 +136,7 @@ class MultiHeadAttention(nnx.Module):
         return heads_BTKGH.reshape(batch_size, length, heads, -1)
 
     def _project(self, x_BTD: jax.Array, weights: nnx.Param) -> jax.Array:
-        weights_DNH = sharding.gather(weights[...], ("embed", "heads", None))
-        return product("BTD,DNH->BTNH", x_BTD, weights_DNH, self.dtype)
+        return product("BTD,DNH->BTNH", x_BTD, weights[...], ("embed", "heads", None), self.dtype)
 
 
 def glorot(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:

@@ -62,7 +62,7 @@ class FeedForward(nnx.Module):
         self.gate = into() if config.activation in GATED else None
         self.inner_bias = nnx.Param(jnp.zeros(inner), axes=("feed_forward",)) if config.biases else None
         self.outer = nnx.Param(glorot(rngs, (inner, width), inner, width), axes=("feed_forward", "embed"))
-        self.outer_bias = nnx.Param(jnp.zeros(width), axes=(None,)) if config.biases else None
+        self.outer_bias = nnx.Param(jnp.zeros(width), axes=("features",)) if config.biases else None
         self.activation = ACTIVATIONS[config.activation]
         self.dtype = config.dtype
 
@@ -70,16 +70,17 @@ class FeedForward(nnx.Module):
         h_BTF = self.activation(_biased(self._into(x_BTD, self.inner), self.inner_bias))
         if self.gate is not None:
             h_BTF = h_BTF * self._into(x_BTD, self.gate)
-        outer_FD = sharding.gather(self.outer[...], ("feed_forward", "embed"))
-        y_BTD = product("BTF,FD->BTD", h_BTF, outer_FD, self.dtype, sharding.like(x_BTD, 0, 1, None))
+        split = sharding.like(x_BTD, 0, 1, None)
+        y_BTD = product("BTF,FD->BTD", h_BTF, self.outer[...], ("feed_forward", "embed"), self.dtype, split)
         return _biased(y_BTD, self.outer_bias)
 
     def _into(self, x_BTD: jax.Array, weights: nnx.Param) -> jax.Array:
-        return product("BTD,DF->BTF", x_BTD, sharding.gather(weights[...], ("embed", "feed_forward")), self.dtype)
+        return product("BTD,DF->BTF", x_BTD, weights[...], ("embed", "feed_forward"), self.dtype)
 
 
 def _biased(x_BTF: jax.Array, bias: nnx.Param | None) -> jax.Array:
-    return x_BTF if bias is None else x_BTF + bias[...][None, None].astype(x_BTF.dtype)
+    # Cast where it is wide already: so its gradient is added up in float32.
+    return x_BTF if bias is None else x_BTF + sharding.along(bias[...], x_BTF).astype(x_BTF.dtype)
 
 
 class Residual(nnx.Module):

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
+from transformer import sharding
 from transformer.config import ModelConfig
 
 EPSILON = 1e-6
@@ -16,27 +17,27 @@ class LayerNorm(nnx.Module):
     """(x - mean) / sqrt(variance + 1e-6) * scale + bias (Ba et al. 2016); without `bias` that last term is left out."""
 
     def __init__(self, width: int, *, bias: bool = True):
-        self.scale = nnx.Param(jnp.ones(width), axes=(None,))
-        self.bias = nnx.Param(jnp.zeros(width), axes=(None,)) if bias else None
+        self.scale = nnx.Param(jnp.ones(width), axes=("features",))
+        self.bias = nnx.Param(jnp.zeros(width), axes=("features",)) if bias else None
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
         x_float32 = x_BTD.astype(jnp.float32)
         centred = x_float32 - jnp.mean(x_float32, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        normed = centred * jax.lax.rsqrt(variance + EPSILON) * self.scale[...][None, None]
-        return (normed if self.bias is None else normed + self.bias[...][None, None]).astype(x_BTD.dtype)
+        normed = centred * jax.lax.rsqrt(variance + EPSILON) * sharding.along(self.scale[...], x_BTD)
+        return (normed if self.bias is None else normed + sharding.along(self.bias[...], x_BTD)).astype(x_BTD.dtype)
 
 
 class RMSNorm(nnx.Module):
     """x / sqrt(mean of x^2 + 1e-6) * scale (Zhang and Sennrich 2019), over the last of any number of dimensions."""
 
     def __init__(self, width: int):
-        self.scale = nnx.Param(jnp.ones(width), axes=(None,))
+        self.scale = nnx.Param(jnp.ones(width), axes=("features",))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         x_float32 = x.astype(jnp.float32)
         normed = x_float32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_float32), axis=-1, keepdims=True) + EPSILON)
-        return (normed * jnp.expand_dims(self.scale[...], tuple(range(x.ndim - 1)))).astype(x.dtype)
+        return (normed * sharding.along(self.scale[...], x)).astype(x.dtype)
 
 
 def make_norm(config: ModelConfig) -> LayerNorm | RMSNorm:

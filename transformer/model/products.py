@@ -14,17 +14,28 @@ from transformer import sharding
 _PRECISION = {"float32": jax.lax.Precision.HIGHEST, "bfloat16": jax.lax.Precision.DEFAULT}
 
 
-def product(spec: str, x: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None = None) -> jax.Array:
-    """`einsum(spec, x, weights)` in `dtype`; `out` is the result's partition where the letters leave it open.
+def product(
+    spec: str,
+    x: jax.Array,
+    parameter: jax.Array,
+    names: tuple[str | None, ...],
+    dtype: str,
+    out: PartitionSpec | None = None,
+) -> jax.Array:
+    """`einsum(spec, x, parameter)` of activations and a stored parameter, in `dtype`.
 
-    float32 is a plain einsum, in full precision: TPUs and GPUs would round its factors otherwise. bfloat16 there is one
-    too, of bfloat16 arrays: the result is bfloat16, added up in float32 by the hardware. On a CPU bfloat16 products are
-    only fast when they are told to return float32 (2 to 3 times, forward and backward), and nothing else there is
-    faster in bfloat16: activations stay float32.
+    The parameter is cast before it is gathered along fsdp, which sends half of it in bfloat16, and gathered again for
+    the backward pass rather than kept. Its gradient is made, and added up between devices, in float32.
+
+    float32 is in full precision: TPUs and GPUs would round its factors otherwise. On them bfloat16 gives a bfloat16
+    result, added up in float32 by the hardware. On a CPU bfloat16 products are only fast when they are told to return
+    float32 (2 to 3 times, forward and backward), and nothing else is faster in bfloat16: activations stay float32.
+
+    Args:
+      names: of the parameter's dimensions.
+      out: the result's partition where the letters leave it open.
     """
-    if dtype == "bfloat16" and sharding.platform() == "cpu":
-        return _product_cpu_bfloat16(spec, out, x, weights)
-    return jnp.einsum(spec, x.astype(dtype), weights.astype(dtype), out_sharding=out, precision=_PRECISION[dtype])
+    return _product(spec, names, dtype, out, x.astype(activation_dtype(dtype)), parameter)
 
 
 def activation_product(spec: str, x: jax.Array, y: jax.Array, dtype: str) -> jax.Array:
@@ -44,31 +55,36 @@ def activation_dtype(dtype: str) -> jnp.dtype:
 
 def float32_product(spec: str, x: jax.Array, y: jax.Array, dtype: str, out: PartitionSpec | None = None) -> jax.Array:
     """einsum of copies in `dtype` with a float32 result. For code that writes its own gradient; else use `product`."""
+    return _einsum(spec, x, y, dtype, jnp.dtype(jnp.float32), out)
+
+
+def _einsum(spec: str, x: jax.Array, y: jax.Array, dtype: str, result: jnp.dtype, out: PartitionSpec | None):
     x, y = x.astype(dtype), y.astype(dtype)
-    return jnp.einsum(spec, x, y, preferred_element_type=jnp.float32, out_sharding=out, precision=_PRECISION[dtype])
+    return jnp.einsum(spec, x, y, preferred_element_type=result, out_sharding=out, precision=_PRECISION[dtype])
 
 
-@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))
-def _product_cpu_bfloat16(spec: str, out: PartitionSpec | None, x: jax.Array, weights: jax.Array) -> jax.Array:
-    return float32_product(spec, x, weights, "bfloat16", out)
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
+def _product(spec: str, names: tuple, dtype: str, out: PartitionSpec | None, x: jax.Array, parameter: jax.Array):
+    weights = sharding.gather(parameter.astype(dtype), names)
+    return _einsum(spec, x, weights, dtype, activation_dtype(dtype), out)
 
 
-def _forward(spec, out, x, weights):
-    # What is kept for the backward pass is kept in bfloat16: half the memory, and already what the products want.
-    x, weights = x.astype(jnp.bfloat16), weights.astype(jnp.bfloat16)
-    return float32_product(spec, x, weights, "bfloat16", out), (x, weights)
+def _forward(spec, names, dtype, out, x, parameter):
+    # What is kept for the backward pass is what the products want: in bfloat16 half the memory.
+    return _product(spec, names, dtype, out, x, parameter), (x.astype(dtype), parameter)
 
 
-def _backward(spec, out, saved, gradient):
+def _backward(spec, names, dtype, out, saved, gradient):
     del out
-    x, weights = saved
+    x, parameter = saved
     inputs, result = spec.split("->")
     x_letters, weight_letters = inputs.split(",")
-    gradient = gradient.astype(jnp.bfloat16)
+    gradient = gradient.astype(dtype)
+    weights = sharding.gather(parameter.astype(dtype), names)
     to_x, to_weights = f"{result},{weight_letters}->{x_letters}", f"{x_letters},{result}->{weight_letters}"
-    x_gradient = float32_product(to_x, gradient, weights, "bfloat16", sharding.gradient_of(x))
-    weight_gradient = float32_product(to_weights, x, gradient, "bfloat16", sharding.gradient_of(weights))
-    return x_gradient, weight_gradient
+    x_gradient = _einsum(to_x, gradient, weights, dtype, activation_dtype(dtype), sharding.gradient_of(x))
+    weight_gradient = float32_product(to_weights, x, gradient, dtype, sharding.gradient_of(weights))
+    return x_gradient, sharding.scatter(weight_gradient, parameter)
 
 
-_product_cpu_bfloat16.defvjp(_forward, _backward)
+_product.defvjp(_forward, _backward)
