@@ -1,11 +1,11 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
+import pytest
 from jax.extend.core import jaxprs_in_params
 
 from transformer.config import ModelConfig
-from transformer.model.encoder_decoder import EncoderDecoder
+from transformer.model.blueprint import Blueprint
 from transformer.training.flops import BatchCounts, count, training_flops
 
 
@@ -70,20 +70,30 @@ def product_flops(jaxpr):
     return total
 
 
-def test_are_the_products_of_the_model_forward_and_backward():
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_heads": 4, "num_kv_heads": 2, "activation": "swiglu", "positions": "rotary", "qk_norm": True},
+        {"architecture": "language_model", "activation": "geglu", "d_k": 5},
+    ],
+)
+def test_are_the_products_of_the_model_forward_and_backward(changes):
     # On a batch without padding, of one example a row, the formula is what the program does.
-    config = ModelConfig(d_model=16, num_heads=2, d_k=4, d_v=6, d_ff=24, num_encoder_layers=2, num_decoder_layers=3)
+    sizes = {"d_model": 16, "num_heads": 2, "d_k": 4, "d_v": 6, "d_ff": 24}
+    config = ModelConfig(**(sizes | {"num_encoder_layers": 2, "num_decoder_layers": 3} | changes))
     rows, source_length, target_length, pieces = 3, 5, 4, 11
     side = {"source": source_length, "source_segments": source_length, "source_positions": source_length}
+    if config.architecture == "language_model":
+        side = {"target_prompt": target_length}
     side |= {"target_inputs": target_length, "target_segments": target_length, "target_positions": target_length}
     batch = {name: np.ones((rows, length), np.int32) for name, length in side.items()}
-    model = nnx.eval_shape(lambda: EncoderDecoder(config, pieces, pieces, rngs=nnx.Rngs(0)))
-    graph, parameters = nnx.split(model)
+    blueprint = Blueprint.of(config, pieces, pieces)
 
-    def loss(parameters):
-        model = nnx.merge(graph, parameters)
+    def loss(params):
+        model = blueprint.bind(params)
         logits_BTV = jnp.einsum("BTD,VD->BTV", model(batch), model.output_table())
         return jnp.sum(logits_BTV**2)
 
-    program = jax.make_jaxpr(jax.grad(loss))(parameters)
+    program = jax.make_jaxpr(jax.grad(loss))(blueprint.shapes())
     assert training_flops(config, pieces, count(batch)) == product_flops(program.jaxpr)

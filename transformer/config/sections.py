@@ -113,6 +113,11 @@ class ModelConfig:
         return self.num_heads if self.num_kv_heads is None else self.num_kv_heads
 
     @property
+    def gated(self) -> bool:
+        """Whether the feed-forward network has a second product that its activation multiplies."""
+        return self.activation in ("swiglu", "geglu")
+
+    @property
     def value_size(self) -> int:
         """d_v, resolved."""
         return self.key_size if self.d_v is None else self.d_v

@@ -23,7 +23,6 @@ KEPT = {
     "all": jax.checkpoint_policies.nothing_saveable,
 }
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "swiglu": jax.nn.silu, "geglu": jax.nn.gelu}
-GATED = ("swiglu", "geglu")
 
 
 class Embedding(nnx.Module):
@@ -59,7 +58,7 @@ class FeedForward(nnx.Module):
             return nnx.Param(glorot(rngs, (width, inner), width, inner), axes=("embed", "feed_forward"))
 
         self.inner = into()
-        self.gate = into() if config.activation in GATED else None
+        self.gate = into() if config.gated else None
         self.inner_bias = nnx.Param(jnp.zeros(inner), axes=("feed_forward",)) if config.biases else None
         self.outer = nnx.Param(glorot(rngs, (inner, width), inner, width), axes=("feed_forward", "embed"))
         self.outer_bias = nnx.Param(jnp.zeros(width), axes=("features",)) if config.biases else None

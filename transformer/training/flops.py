@@ -42,7 +42,13 @@ class BatchCounts:
 
 def count(batch: Mapping[str, np.ndarray]) -> BatchCounts:
     """Counts a host batch from its segments (0 is padding). Of several processes, each counts what it loaded."""
-    source, target = batch["source_segments"], batch["target_segments"]
+    target = batch["target_segments"]
+    if "source_segments" not in batch:
+        lengths = _lengths(target, target.max())
+        return BatchCounts(
+            target_tokens=int(lengths.sum()), padded_target_tokens=target.size, target_pairs=int((lengths**2).sum())
+        )
+    source = batch["source_segments"]
     segments = max(source.max(), target.max())
     source_lengths = _lengths(source, segments)
     target_lengths = _lengths(target, segments)
@@ -68,26 +74,27 @@ def _lengths(segments: np.ndarray, largest: int) -> np.ndarray:
 def training_flops(model: ModelConfig, target_vocabulary: int, counts: BatchCounts) -> float:
     """FLOPs of one forward and backward pass over a batch.
 
-    Multiply-adds of the forward pass, by symbol of the paper (D d_model, N heads, K d_k, V d_v, F d_ff):
+    Multiply-adds of the forward pass, by symbol of the paper (D d_model, N heads, G heads of keys and values, K d_k,
+    V d_v, F d_ff):
 
-        self-attention, a token       D N (2K + 2V)      Q, K, V and output projections
-        cross-attention, a target     D N (K + V)        Q and output projections
-        cross-attention, a source     D N (K + V)        K and V projections, in every decoder layer
+        any attention, a query        D N (K + V)        Q and output projections
+        any attention, a key          D G (K + V)        K and V projections
         any attention, a pair         N (K + V)          scores and weighted sum
-        feed-forward, a token         2 D F
+        feed-forward, a token         2 D F, gated 3 D F
         output layer, a target        D x target vocabulary
-    """
-    width = model.num_heads * (model.key_size + model.value_size)
-    projections = 2 * model.d_model * width
-    half = model.d_model * width
-    feed_forward = 2 * model.d_model * model.d_ff
 
-    encoder_layer = counts.source_tokens * (projections + feed_forward) + counts.source_pairs * width
-    decoder_layer = (
-        counts.target_tokens * (projections + half + feed_forward)
-        + counts.source_tokens * half
-        + (counts.target_pairs + counts.cross_pairs) * width
-    )
-    output = counts.target_tokens * model.d_model * target_vocabulary
-    multiply_adds = model.num_encoder_layers * encoder_layer + model.num_decoder_layers * decoder_layer + output
+    Windows and chunks are counted as if they were not there; so are the vectors of Shaw's positions.
+    """
+    sizes = model.key_size + model.value_size
+    query, key = model.d_model * model.num_heads * sizes, model.d_model * model.key_value_heads * sizes
+    pair = model.num_heads * sizes
+    feed_forward = (3 if model.gated else 2) * model.d_model * model.d_ff
+
+    layers = model.num_decoder_layers
+    own = counts.target_tokens * (query + key + feed_forward) + counts.target_pairs * pair
+    multiply_adds = layers * own + counts.target_tokens * model.d_model * target_vocabulary
+    if model.architecture == "encoder_decoder":
+        cross = counts.target_tokens * query + counts.source_tokens * key + counts.cross_pairs * pair
+        encoder = counts.source_tokens * (query + key + feed_forward) + counts.source_pairs * pair
+        multiply_adds += layers * cross + model.num_encoder_layers * encoder
     return float(TRAINING_PASSES * 2 * multiply_adds)

@@ -193,7 +193,7 @@ class Trainer:
             model(batch, key),
             model.output_table(),
             batch["targets"],
-            batch["target_segments"] > 0,
+            _scored(batch),
             smoothing=self.config.training.label_smoothing,
             dtype=self.config.model.dtype,
             chunk_mb=self.config.training.loss_chunk_mb,
@@ -212,8 +212,15 @@ class Trainer:
         return jax.tree.map(lambda total: jnp.where(begin, jnp.zeros_like(total), total), state.window)
 
 
+def _scored(batch: Batch) -> jax.Array:
+    """The targets whose prediction counts, bool [B, T]: real ones, and not those of a prompt."""
+    real_BT = batch["target_segments"] > 0
+    return real_BT & (batch["target_prompt"] == 0) if "target_prompt" in batch else real_BT
+
+
 def _added(window: Window, sums: LossSums, batch: Batch, gradient_norm: jax.Array) -> Window:
-    source_tokens = jnp.sum(batch["source_segments"] > 0, dtype=jnp.int32)
+    # A language model's batch has no source.
+    source_tokens = jnp.sum(batch["source_segments"] > 0, dtype=jnp.int32) if "source" in batch else jnp.int32(0)
     return Window(
         window.sums + sums,
         window.source_tokens + source_tokens,
