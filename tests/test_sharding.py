@@ -1,6 +1,6 @@
 """Names to mesh axes, and what is told when they do not fit."""
 
-import math
+import dataclasses
 import types
 
 import jax
@@ -103,6 +103,30 @@ def test_a_mesh_that_does_not_fit_the_devices(config, told):
     assert "set one of them to -1" in message
 
 
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A device of one of several machines."""
+
+    id: int
+    slice_index: int
+    platform: str
+    device_kind: str = "none"
+    process_index: int = 0
+
+
+def test_of_gpus_a_machine_is_no_slice():
+    """JAX numbers their machines as slices; what joins them needs no axis of its own."""
+    machines = [Machine(i, i // 4, "gpu") for i in range(8)]
+    mesh = make_mesh(MeshConfig(fsdp=2), machines)
+    assert dict(mesh.shape) == {"slices": 1, "data": 4, "fsdp": 2, "sequence": 1, "tensor": 1}
+    assert [device.id for device in mesh.devices.flat] == list(range(8))
+
+
+def test_slices_of_tpus_must_be_told():
+    with pytest.raises(ConfigError, match=r"config.mesh.slices = 1: the devices are 2 slices.* Set it to 2\."):
+        make_mesh(MeshConfig(), [Machine(i, i // 4, "tpu") for i in range(8)])
+
+
 # --- what must fit the mesh ---
 
 
@@ -147,32 +171,39 @@ class Device:
         self.id, self.process_index = number, process_index
 
 
-def shares(sizes: tuple[int, ...], devices_a_process: int, monkeypatch) -> list[Share]:
-    count = math.prod(sizes)
-    devices = np.array([Device(i, i // devices_a_process) for i in range(count)], object).reshape(sizes)
+def shares(sizes: tuple[int, ...], process_of_device: list[int], monkeypatch) -> list[Share]:
+    devices = np.array([Device(i, process) for i, process in enumerate(process_of_device)], object).reshape(sizes)
     mesh = types.SimpleNamespace(shape=dict(zip(sharding.AXES, sizes, strict=True)), devices=devices)
     found = []
-    for process in range(count // devices_a_process):
+    for process in sorted(set(process_of_device)):
         monkeypatch.setattr(jax, "process_index", lambda process=process: process)
         found.append(sharding.data_share.__wrapped__(mesh))
     return found
 
 
 def test_processes_share_the_rows(monkeypatch):
-    quarters = [Share(index, 4) for index in range(4)]
-    assert shares((1, 8, 1, 1, 1), 2, monkeypatch) == quarters
-    assert shares((2, 2, 2, 1, 1), 2, monkeypatch) == quarters
-    assert shares((1, 4, 1, 1, 2), 2, monkeypatch) == quarters
+    pairs = [0, 0, 1, 1, 2, 2, 3, 3]
+    expected = [Share((0, 1), 8), Share((2, 3), 8), Share((4, 5), 8), Share((6, 7), 8)]
+    assert shares((1, 8, 1, 1, 1), pairs, monkeypatch) == expected
+    assert shares((2, 2, 2, 1, 1), pairs, monkeypatch) == expected
+    assert shares((1, 4, 1, 1, 2), pairs, monkeypatch) == [Share((index,), 4) for index in range(4)]
 
 
 def test_processes_that_share_rows_read_the_same(monkeypatch):
-    assert shares((1, 2, 1, 1, 4), 2, monkeypatch) == [Share(0, 2), Share(0, 2), Share(1, 2), Share(1, 2)]
-    assert shares((1, 1, 1, 4, 2), 2, monkeypatch) == [Share(0, 1)] * 4
+    pairs = [0, 0, 1, 1, 2, 2, 3, 3]
+    assert shares((1, 2, 1, 1, 4), pairs, monkeypatch) == [Share((index,), 2) for index in (0, 0, 1, 1)]
+    assert shares((1, 1, 1, 4, 2), pairs, monkeypatch) == [Share((0,), 1)] * 4
+    assert shares((1, 3, 1, 1, 2), [0, 0, 0, 1, 1, 1], monkeypatch) == [Share((0, 1), 3), Share((1, 2), 3)]
 
 
-def test_rows_that_are_no_block_are_refused(monkeypatch):
-    with pytest.raises(ConfigError, match=r"process 0 would need rows \[0, 1\] of every 3, no one block"):
-        shares((1, 3, 1, 1, 2), 3, monkeypatch)
+def test_a_host_of_a_pod_is_a_square_of_the_grid(monkeypatch):
+    """As JAX arranges v5e:4x4, whose hosts have 2x2 chips, along one axis."""
+    hosts = [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    found = shares((1, 16, 1, 1, 1), sum(hosts, []), monkeypatch)
+    assert found[:2] == [Share((0, 1, 4, 5), 16), Share((2, 3, 6, 7), 16)]
+    rows = np.arange(32)
+    assert found[1].of(rows).tolist() == [4, 5, 6, 7, 12, 13, 14, 15]
+    assert sorted(np.concatenate([share.of(rows) for share in found]).tolist()) == rows.tolist()
 
 
 # --- arrays ---

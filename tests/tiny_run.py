@@ -8,9 +8,10 @@ from pathlib import Path
 from unittest import mock
 
 import jax
+from jax.sharding import Mesh
 
 from transformer import sharding
-from transformer.config import Config
+from transformer.config import Config, MeshConfig
 from transformer.training import loop, peak
 from transformer.training.summary import Summary
 
@@ -70,6 +71,16 @@ def on_devices(count: int) -> Iterator[None]:
     make_mesh = sharding.make_mesh
     with mock.patch.object(sharding, "make_mesh", lambda config: make_mesh(config, jax.devices()[:count])):
         yield
+
+
+def deal_out_devices() -> None:
+    """Makes every mesh from now on of all devices, those of the processes taken in turn."""
+    make_mesh, count = sharding.make_mesh, jax.process_count
+
+    def dealt_out(config: MeshConfig) -> Mesh:
+        return make_mesh(config, [device for i in range(count()) for device in jax.devices()[i :: count()]])
+
+    mock.patch.object(sharding, "make_mesh", dealt_out).start()
 
 
 def train(config: Config, workdir: Path, *, devices: int = 1) -> Summary | None:

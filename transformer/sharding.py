@@ -213,7 +213,7 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
     """The mesh of `config` over all devices (or those given).
 
     Raises:
-      ConfigError: when the sizes do not multiply to the number of devices.
+      ConfigError: when the sizes do not multiply to the number of devices, or slices of TPUs are not told as such.
     """
     devices = jax.devices() if devices is None else devices
     sizes = [config.slices, config.data, config.fsdp, config.sequence, config.tensor]
@@ -228,16 +228,26 @@ def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Me
             "Change the sizes, or set one of them to -1 for what is left.",
         )
     sizes = [count // fixed if size == -1 else size for size in sizes]
-    if _slice_count(devices) == 1:
-        return jax.make_mesh(tuple(sizes), AXES, devices=devices)
-    # Only the outermost axis may cross the slow network between slices.
-    within, across = (1, *sizes[1:]), (sizes[0], *[1] * (len(sizes) - 1))
-    ordered = mesh_utils.create_hybrid_device_mesh(within, across, devices)
+    slices = _slice_count(devices)
+    if slices == 1:
+        # A grid of chips of which no side has the size of an axis: the axis takes a part of a side.
+        ordered = mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    elif sizes[0] != slices:
+        raise ConfigError(
+            "mesh.slices",
+            sizes[0],
+            f"the devices are {slices} slices, and only mesh.slices may cross the slow network between them",
+            f"Set it to {slices}.",
+        )
+    else:
+        within, across = (1, *sizes[1:]), (slices, *[1] * (len(sizes) - 1))
+        ordered = mesh_utils.create_hybrid_device_mesh(within, across, devices, allow_split_physical_axes=True)
     return Mesh(ordered, AXES, axis_types=(jax.sharding.AxisType.Explicit,) * len(AXES))
 
 
 def _slice_count(devices: list[jax.Device]) -> int:
-    return len({getattr(device, "slice_index", 0) for device in devices})
+    # TPUs of a single slice do not say so. Of other devices JAX calls every machine a slice.
+    return len({getattr(device, "slice_index", 0) for device in devices if device.platform == "tpu"}) or 1
 
 
 def row_shards(mesh: Mesh) -> int:
@@ -286,35 +296,28 @@ def stored_shardings(mesh: Mesh, names: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Share:
-    """One of `count` equal blocks of a batch's rows, counted from 0."""
+    """Some of the `count` equal blocks of a batch's rows: their numbers from 0, ascending."""
 
-    index: int
+    blocks: tuple[int, ...]
     count: int
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """These blocks of an array [B, ...]."""
+        split = np.split(rows, self.count)
+        return np.concatenate([split[block] for block in self.blocks])
 
 
 @functools.cache
 def data_share(mesh: Mesh) -> Share:
-    """The rows of every batch that this process' devices need.
+    """The rows of every batch that this process' devices need: one block for each part that rows are split into.
 
-    Processes between which only positions or parameters are split need the same.
-
-    Raises:
-      ConfigError: when they are no block of rows.
+    They need not be neighbours: a host of a TPU pod has a square of its grid of chips, not a line. Processes between
+    which only positions or parameters are split need the same.
     """
     block_of_device = np.arange(row_shards(mesh)).reshape([mesh.shape[axis] for axis in USED.batch] + [1, 1])
     blocks = np.broadcast_to(block_of_device, mesh.devices.shape)
     own = [device.process_index == jax.process_index() for device in mesh.devices.flat]
-    mine = np.unique(blocks.ravel()[own])
-    count, rest = divmod(row_shards(mesh), len(mine))
-    index = int(mine[0]) // len(mine)
-    if rest or not np.array_equal(mine, np.arange(index * len(mine), (index + 1) * len(mine))):
-        raise ConfigError(
-            "mesh",
-            tuple(mesh.devices.shape),
-            f"process {jax.process_index()} would need rows {mine.tolist()} of every {row_shards(mesh)}, no one block",
-            "Let mesh.tensor * mesh.sequence divide the devices of a process, or be a multiple of them.",
-        )
-    return Share(index, count)
+    return Share(tuple(np.unique(blocks.ravel()[own]).tolist()), row_shards(mesh))
 
 
 def to_global(
@@ -324,6 +327,14 @@ def to_global(
     sharding, share = NamedSharding(mesh, USED.spec(names)), data_share(mesh)
 
     def whole(rows: np.ndarray) -> jax.Array:
-        return jax.make_array_from_process_local_data(sharding, rows, (share.count * rows.shape[0], *rows.shape[1:]))
+        if sharding.is_fully_addressable:
+            return jax.device_put(rows, sharding)
+        size = rows.shape[0] // len(share.blocks)
+
+        def part(index: tuple[slice, slice]) -> np.ndarray:
+            first = share.blocks.index((index[0].start or 0) // size) * size
+            return rows[first : first + size, index[1]]
+
+        return jax.make_array_from_callback((share.count * size, *rows.shape[1:]), sharding, part)
 
     return {name: whole(rows) for name, rows in batch.items()}

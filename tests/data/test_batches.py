@@ -273,22 +273,32 @@ def test_no_batch_is_much_emptier_than_the_others_of_its_shape(batching):
 def test_the_shares_of_all_processes_make_the_batch(batching, count):
     batches = _training(_pairs(200), batching)
     for i in range(len(batches) + 3):
-        shares = [batches.rows(i, index, count) for index in range(count)]
+        shares = [batches.rows(i, (index,), count) for index in range(count)]
         joined = {name: np.concatenate([share[name] for share in shares]) for name in shares[0]}
         assert _equal(joined, batches.batch(i))
         assert len({len(share["source"]) for share in shares}) == 1
 
 
 @pytest.mark.parametrize("batching", BATCHINGS)
+@pytest.mark.parametrize("blocks", [(0, 2), (1, 3), (0, 1, 3), (0, 1, 2, 3)])
+def test_a_share_may_be_any_blocks(batching, blocks):
+    batches = _training(_pairs(200), batching)
+    for i in range(len(batches) + 3):
+        share = batches.rows(i, blocks, 4)
+        for name, array in batches.batch(i).items():
+            np.testing.assert_array_equal(share[name], np.concatenate([np.split(array, 4)[block] for block in blocks]))
+
+
+@pytest.mark.parametrize("batching", BATCHINGS)
 def test_a_share_without_examples_is_all_padding(batching):
-    share = _training(_pairs(1), batching).rows(0, 3, 4)
+    share = _training(_pairs(1), batching).rows(0, (3,), 4)
     assert len(share["source"]) >= 1
     assert not any(array.any() for array in share.values())
 
 
-def test_a_number_of_processes_that_does_not_divide_the_rows_is_refused():
-    with pytest.raises(ConfigError, match="rows_multiple_of = 4: 3 processes cannot .* Make it a multiple of 3"):
-        _training(_pairs(50), "buckets").rows(0, 0, 3)
+def test_a_number_of_blocks_that_does_not_divide_the_rows_is_refused():
+    with pytest.raises(ConfigError, match="rows_multiple_of = 4: .* evenly over 3 devices. Make it a multiple of 3"):
+        _training(_pairs(50), "buckets").rows(0, (0,), 3)
 
 
 # --- evaluation ---

@@ -37,14 +37,14 @@ def test_resuming_anywhere_with_other_processes_continues_the_same(batches, resu
     stop = 2 * len(batches) + 3
     # Early, around both ends of epochs, and at the last batch.
     for position in (1, len(batches) - 1, len(batches), 2 * len(batches) + 1, stop - 1):
-        with Loader(batches, 0, stop, read_ahead=4, process_index=1, process_count=2) as first:
+        with Loader(batches, 0, stop, read_ahead=4, blocks=(1,), count=2) as first:
             for _ in range(position):
                 next(first)
             state = json.loads(json.dumps(first.get_state()))
             assert first.position == position
         shares = []
         for index in range(resumed_processes):
-            with Loader(batches, 0, stop, read_ahead=3, process_index=index, process_count=resumed_processes) as loader:
+            with Loader(batches, 0, stop, read_ahead=3, blocks=(index,), count=resumed_processes) as loader:
                 next(loader)  # Something read ahead that has to be thrown away.
                 loader.set_state(state)
                 assert loader.position == position
@@ -70,9 +70,9 @@ def test_nothing_is_left_at_the_end_and_nothing_lies_beyond_it(batches):
             loader.set_state({"next_index": 6})
 
 
-def test_processes_that_do_not_divide_the_rows_are_refused_at_once(batches):
-    with pytest.raises(ConfigError, match="3 processes"):
-        Loader(batches, 0, 1, read_ahead=1, process_count=3)
+def test_devices_that_do_not_divide_the_rows_are_refused_at_once(batches):
+    with pytest.raises(ConfigError, match="3 devices"):
+        Loader(batches, 0, 1, read_ahead=1, count=3)
 
 
 class _Slow:
@@ -83,7 +83,7 @@ class _Slow:
     def __init__(self, batches):
         self._batches = batches
 
-    def check_process_count(self, process_count):
+    def check_blocks(self, count):
         pass
 
     def rows(self, *arguments):

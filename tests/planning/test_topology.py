@@ -1,8 +1,11 @@
 """Names of topologies, and the figures of their chips."""
 
+import jax
 import pytest
 from jax.experimental import topologies
 
+from transformer import sharding
+from transformer.config import MeshConfig
 from transformer.planning.chips import CHIPS, chip_of
 from transformer.planning.errors import PlanError
 from transformer.planning.topology import Topology
@@ -65,3 +68,23 @@ def test_half_a_chip():
     assert half.peak_flops == 2307e12 / 2
     assert half.hbm_bytes == 96 * 2**30
     assert half.dimensions == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "mesh_config"),
+    [
+        ("v5e:4x4", MeshConfig()),
+        ("v5e:4x4", MeshConfig(data=2, fsdp=-1)),
+        ("v6e:4x4", MeshConfig(tensor=2)),  # half a side of the grid
+        ("v5p:4x4x4", MeshConfig(sequence=4)),
+    ],
+)
+def test_every_process_of_a_pod_has_rows(text, mesh_config, monkeypatch):
+    """Hosts have squares of the grid of chips, which no mesh need lay out as neighbours."""
+    devices = Topology.parse(text).devices()
+    mesh = sharding.make_mesh(mesh_config, devices)
+    needed = []
+    for process in {device.process_index for device in devices}:
+        monkeypatch.setattr(jax, "process_index", lambda process=process: process)
+        needed += sharding.data_share.__wrapped__(mesh).blocks
+    assert set(needed) == set(range(sharding.row_shards(mesh)))

@@ -125,27 +125,29 @@ class Batches:
         """Batch i, whole."""
         return self._examples.assemble(self.layout(i))
 
-    def rows(self, i: int, process_index: int, process_count: int) -> Batch:
-        """One process' share of batch i: of `process_count` equal blocks of rows, the one of `process_index`."""
-        self.check_process_count(process_count)
+    def rows(self, i: int, blocks: Sequence[int], count: int) -> Batch:
+        """One process' share of batch i: of `count` equal blocks of rows those with these numbers, ascending."""
+        self.check_blocks(count)
         layout = self.layout(i)
-        count = layout.shape.rows // process_count
-        first, last = np.searchsorted(layout.rows, [process_index * count, (process_index + 1) * count])
+        size = layout.shape.rows // count
+        block, within = np.divmod(layout.rows, size)
+        place = np.searchsorted(blocks, block)
+        chosen = np.isin(block, blocks)
         share = Layout(
-            dataclasses.replace(layout.shape, rows=count),
-            layout.examples[first:last],
-            layout.rows[first:last] - process_index * count,
+            dataclasses.replace(layout.shape, rows=len(blocks) * size),
+            layout.examples[chosen],
+            (place * size + within)[chosen],
         )
         return self._examples.assemble(share)
 
-    def check_process_count(self, process_count: int) -> None:
-        """Raises ConfigError when batches cannot be divided among so many processes."""
-        if self._rows_multiple_of % process_count:
+    def check_blocks(self, count: int) -> None:
+        """Raises ConfigError when the rows of batches cannot be divided into so many equal blocks."""
+        if self._rows_multiple_of % count:
             raise ConfigError(
                 "data.rows_multiple_of",
                 self._rows_multiple_of,
-                f"{process_count} processes cannot share the rows of a batch evenly",
-                f"Make it a multiple of {process_count}.",
+                f"the rows of a batch cannot be split evenly over {count} devices",
+                f"Make it a multiple of {count}.",
             )
 
     def layout(self, i: int) -> Layout:

@@ -1,6 +1,6 @@
 """Reads batches ahead of the step, with Grain, and knows the position to the batch."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import grain
@@ -13,7 +13,7 @@ THREADS = 2
 
 
 class Loader(Iterator[Batch]):
-    """Iterates over batches start .. stop - 1, or one process' rows of them.
+    """Iterates over batches start .. stop - 1, or one process' rows of them (see `Batches.rows`).
 
     The state is the number of the next batch, so it can be restored with any number of processes.
     """
@@ -25,11 +25,11 @@ class Loader(Iterator[Batch]):
         stop: int,
         *,
         read_ahead: int,
-        process_index: int = 0,
-        process_count: int = 1,
+        blocks: Sequence[int] = (0,),
+        count: int = 1,
     ):
-        batches.check_process_count(process_count)
-        dataset = grain.MapDataset.source(_Source(batches, stop, process_index, process_count))
+        batches.check_blocks(count)
+        dataset = grain.MapDataset.source(_Source(batches, stop, blocks, count))
         options = grain.ReadOptions(num_threads=min(THREADS, read_ahead), prefetch_buffer_size=read_ahead)
         self._iterator = iter(dataset.to_iter_dataset(options))
         self.set_state({"next_index": start})
@@ -68,14 +68,14 @@ class Loader(Iterator[Batch]):
 class _Source:
     """Random access to batches, as Grain wants it."""
 
-    def __init__(self, batches: Batches, stop: int, process_index: int, process_count: int):
+    def __init__(self, batches: Batches, stop: int, blocks: Sequence[int], count: int):
         self._batches = batches
         self._stop = stop
-        self._process_index = process_index
-        self._process_count = process_count
+        self._blocks = blocks
+        self._count = count
 
     def __len__(self) -> int:
         return self._stop
 
     def __getitem__(self, index: int) -> Batch:
-        return self._batches.rows(index, self._process_index, self._process_count)
+        return self._batches.rows(index, self._blocks, self._count)

@@ -123,7 +123,7 @@ class Search:
         whole = {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}
         # Every process has all sentences, and gives its devices their rows.
         share = sharding.data_share(self._mesh)
-        own = {name: np.split(array, share.count)[share.index] for name, array in whole.items()}
+        own = {name: share.of(array) for name, array in whole.items()}
         arrays = sharding.to_global(own, self._mesh, ("batch", None))
         most = length - 1 + settings.extra_length
         return arrays, most if self._longest is None else min(most, self._longest)

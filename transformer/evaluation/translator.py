@@ -136,7 +136,7 @@ class Translator:
         target = self.translate([source])[0] if target is None else target
         source_ids = [*self.tokenizers.source.encode([source])[0], EOS]
         target_ids = [*self.tokenizers.target.encode([target])[0], EOS]
-        copies = sharding.row_shards(self._mesh) // sharding.data_share(self._mesh).count
+        copies = len(sharding.data_share(self._mesh).blocks)
 
         def rows(ids: Sequence[int]) -> np.ndarray:
             return np.tile(np.asarray(ids, np.int32), (copies, 1))

@@ -36,7 +36,7 @@ class BatchCounts:
         mine, theirs = dataclasses.astuple(self), dataclasses.astuple(other)
         return type(self)(*(a + b for a, b in zip(mine, theirs, strict=True)))
 
-    def __mul__(self, factor: int) -> Self:
+    def __mul__(self, factor: float) -> Self:
         return type(self)(*(factor * value for value in dataclasses.astuple(self)))
 
 

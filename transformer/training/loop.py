@@ -82,7 +82,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 ):
                     state, report = trainer.train_step(state, arrays)
                 unread.append((step, report))
-                rates.step(flops.count(batch) * run.share.count)
+                rates.step(flops.count(batch) * (run.share.count / len(run.share.blocks)))
                 journal.advance()
                 profile.after(step, report)
 

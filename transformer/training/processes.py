@@ -47,7 +47,7 @@ class StopVote:
         self._split = NamedSharding(mesh, PartitionSpec(mesh.axis_names))
         self._any = jax.jit(jnp.any, out_shardings=NamedSharding(mesh, PartitionSpec()))
         self._started: collections.deque[jax.Array] = collections.deque()
-        self._devices = (mesh.local_mesh.size, mesh.size)
+        self._devices = mesh.size
 
     def __call__(self, stop: bool) -> bool:
         """One call a step, by every process."""
@@ -61,5 +61,5 @@ class StopVote:
         return stop if jax.process_count() == 1 else bool(self._ask(stop))
 
     def _ask(self, stop: bool) -> jax.Array:
-        here, everywhere = self._devices
-        return self._any(jax.make_array_from_process_local_data(self._split, np.full(here, stop), (everywhere,)))
+        own = np.full(1, stop)
+        return self._any(jax.make_array_from_callback((self._devices,), self._split, lambda index: own))

@@ -100,8 +100,8 @@ class Run:
             self.resume_step,
             max(self.resume_step, self.config.training.steps),
             read_ahead=self.config.data.read_ahead,
-            process_index=self.share.index,
-            process_count=self.share.count,
+            blocks=self.share.blocks,
+            count=self.share.count,
         )
 
     def start(self, checkpoints: Checkpoints) -> TrainState:

@@ -65,7 +65,7 @@ class Validator:
         share = sharding.data_share(self._mesh)
         total = None
         for number in range(len(self._batches)):
-            batch = sharding.to_global(self._batches.rows(number, share.index, share.count), self._mesh)
+            batch = sharding.to_global(self._batches.rows(number, share.blocks, share.count), self._mesh)
             sums = self._trainer.loss_step(params, batch)
             total = sums if total is None else total + sums
         tokens = float(total.tokens)
