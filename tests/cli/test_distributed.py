@@ -19,12 +19,20 @@ ENVIRONMENTS = {
 
 
 @pytest.fixture
-def start(monkeypatch):
+def settings():
+    """JAX's, as they were set."""
+    return {}
+
+
+@pytest.fixture
+def start(monkeypatch, settings):
     """Starts with these words; gives what `jax.distributed.initialize` was told, None when it was not called."""
     monkeypatch.setattr(distributed.glob, "glob", lambda pattern: [])
     for names in ENVIRONMENTS.values():
         for name in names:
             monkeypatch.delenv(name, raising=False)
+
+    monkeypatch.setattr(jax.config, "update", lambda name, value: settings.update({name: value}))
 
     def start(*words):
         calls = []
@@ -44,6 +52,11 @@ def test_alone_nothing_is_joined(start, monkeypatch):
     monkeypatch.setenv("SLURM_STEP_ID", "0")
     monkeypatch.setenv("SLURM_NTASKS", "1")
     assert start() is None
+
+
+def test_sigterm_is_left_to_the_run(start, settings):
+    start(*COMPLETE)
+    assert settings == {"jax_enable_preemption_service": False}
 
 
 def test_flags_are_passed_on(start):

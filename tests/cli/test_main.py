@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 
 import transformer.config
@@ -26,6 +27,39 @@ def run(capsys, *words):
 def probe(monkeypatch, action):
     probe = verb.Verb("probe", "Try.", "Tries.", lambda values: None, action)
     monkeypatch.setattr(command, "VERBS", (probe,))
+
+
+def test_an_interrupted_process_of_several_does_not_wait_for_them(monkeypatch, capsys):
+    """An ordinary end would: five minutes."""
+
+    def interrupted(given):
+        raise KeyboardInterrupt
+
+    codes = []
+    probe(monkeypatch, interrupted)
+    assert run(capsys, "probe")[0] == 130
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    assert "[process 0] Interrupted." in run(capsys, "probe")[2]
+    assert codes == [130]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [jax.errors.JaxRuntimeError("INTERNAL: lost"), ValueError("UNKNOWN: Gloo AllGather failed: Connection closed")],
+)
+def test_a_process_that_lost_the_others_says_how_to_go_on(monkeypatch, capsys, error):
+    def lost(given):
+        raise error
+
+    codes = []
+    probe(monkeypatch, lost)
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with pytest.raises(type(error)):
+        command.main(["probe"])
+    assert "The same command, started again on every host, goes on" in capsys.readouterr().err
+    assert codes == [1]
 
 
 def test_help_lists_every_verb(capsys):

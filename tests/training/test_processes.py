@@ -59,7 +59,7 @@ def config_file(folder):
 class Group:
     """The processes of one run."""
 
-    def __init__(self, count: int, devices: int, *words: str):
+    def __init__(self, count: int, devices: int, *words: str, index_flag: str = ""):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -69,6 +69,7 @@ class Group:
                 [
                     *[sys.executable, "-m", "transformer", "train", f"--cpu_devices={devices}", *words],
                     *([*joined, f"--process_id={index}"] if count > 1 else []),
+                    *([index_flag.format(index)] if index_flag else []),
                 ],
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -175,6 +176,32 @@ def test_stop_on_one_stops_all_and_another_number_goes_on(folder, config_file, a
 
 
 @pytest.mark.slow
+def test_stop_on_one_while_the_result_is_scored(folder, config_file):
+    """All of them leave off, and the same command scores it."""
+    workdir = folder / "scored"
+    test = f"--config.data.test=lines:{folder}/train.en:{folder}/train.de"
+    words = [f"--config={config_file}", test, "--config.training.steps=8", f"--workdir={workdir}"]
+    group = Group(2, 1, *words)
+    while group.members[0].poll() is None and not (workdir / "average" / "8" / "manifest.json").exists():
+        time.sleep(0.02)
+    group.members[1].send_signal(signal.SIGTERM)
+    began = time.monotonic()
+    said = group.wait()
+    assert group.codes == [0, 0], "\n".join(said)
+    assert time.monotonic() - began < 90
+    assert "Stopped by a signal to another process after step 8; all is saved" in said[0]
+    assert not (workdir / "summary.json").exists()
+
+
+def test_what_would_send_processes_different_ways_is_told(folder, config_file):
+    group = Group(2, 1, f"--config={config_file}", f"--workdir={folder}/some", index_flag="--config.seed={}")
+    said = group.wait()
+    assert group.codes != [0, 0]
+    assert "The config differs between process 0 and process 1. Give every process the same flags." in "".join(said)
+    assert not (folder / "some").exists()
+
+
+@pytest.mark.slow
 def test_a_killed_process_ends_the_others_in_time(folder, config_file):
     workdir = folder / "killed"
     group = Group(2, 1, f"--config={config_file}", f"--workdir={workdir}", "--config.training.steps=1000000")
@@ -209,6 +236,18 @@ def test_a_process_that_never_comes(folder, config_file):
         assert done.returncode == 1
         assert "After 5 s not all processes are there" in done.stderr
         assert not (folder / "never").exists()
+
+
+def test_a_folder_that_is_another_one_elsewhere_is_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(processes.jax, "process_count", lambda: 3)
+    monkeypatch.setattr(processes.multihost_utils, "broadcast_one_to_all", lambda own: own)
+    monkeypatch.setattr(processes.multihost_utils, "sync_global_devices", lambda name: None)
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", lambda own: np.array([own, own, 0]))
+    with pytest.raises(processes.ProcessesDifferError, match=r"that process 2 sees. Share it"):
+        processes.check_shared(tmp_path, "Share it.")
+    monkeypatch.setattr(processes.multihost_utils, "process_allgather", lambda own: np.array([own, own, own]))
+    processes.check_shared(tmp_path, "Share it.")
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_differs_between_processes_is_named(monkeypatch):

@@ -135,16 +135,42 @@ def test_second_interrupt_does_not_wait():
         signal.raise_signal(signal.SIGINT)
 
 
+class Vote:
+    """What processes decide: alone by the own answer, together by all of theirs."""
+
+    def __init__(self, *others: bool):
+        self.alone, self._others = not others, others
+
+    def now(self, stop: bool) -> bool:
+        return stop or any(self._others)
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_at_once_ends_the_block_and_nothing_else(number):
+def test_leaving_off_ends_the_block_and_nothing_else(number):
     reached = []
     with StopSignal() as stop:
-        with stop.at_once():
+        with stop.leaving_off(Vote()) as between:
+            between()
             reached.append("before")
             signal.raise_signal(number)
             reached.append("after")
         assert stop.received is not None
     assert reached == ["before"]
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_several_processes_leave_off_together(own):
+    """Whoever was told to: one that left at once would leave the others waiting for it."""
+    reached = []
+    with StopSignal() as stop:
+        with stop.leaving_off(Vote(not own)) as between:
+            if own:
+                signal.raise_signal(signal.SIGTERM)
+            reached.append("the same place")
+            between()
+            reached.append("after")
+        assert (stop.received is not None) == own
+    assert reached == ["the same place"]
 
 
 def test_signals_are_left_alone_outside_the_main_thread():

@@ -53,6 +53,8 @@ def start(given: Arguments) -> None:
 
     logging.info("Joining the other processes (%s).", source)
     seconds = given.flags.startup_timeout
+    # It would take SIGTERM for itself: until the run listens for one, it ends the process as it does everywhere.
+    jax.config.update("jax_enable_preemption_service", False)
     with _time_out(seconds, source):
         try:
             # Its own time-out ends the process with a stack trace: ours comes first.
@@ -68,7 +70,7 @@ def start(given: Arguments) -> None:
     logging.info("Process %d of %d, with %d of %d devices.", *_here(jax))
 
 
-def leave(error: Exception, *, explained: bool) -> None:
+def leave(error: BaseException, *, explained: bool) -> None:
     """Of several processes: ends this one at once, so that the others notice. Alone: returns.
 
     An ordinary end would wait for all of them. `explained`: the error's own text is enough, without a traceback.
@@ -77,18 +79,21 @@ def leave(error: Exception, *, explained: bool) -> None:
     if jax is None or not jax.distributed.is_initialized():
         return
     number = jax.process_index()
-    if isinstance(error, jax.errors.JaxRuntimeError):
+    # Between CPUs it is Gloo that carries the messages, and JAX passes on what it says as a ValueError.
+    if isinstance(error, jax.errors.JaxRuntimeError) or "Gloo" in str(error):
         first_line = str(error).partition("\n")[0]
         print(
             f"[process {number}] The run cannot go on ({first_line}). If another process has ended, see what it says. "
             "The same command, started again on every host, goes on from the last checkpoint.",
             file=sys.stderr,
         )
+    elif isinstance(error, KeyboardInterrupt):
+        print(f"[process {number}] Interrupted. The run ends on every host.", file=sys.stderr)
     else:
         text = str(error) if explained else "".join(traceback.format_exception(error))
         print(f"[process {number}] {text}", file=sys.stderr)
     sys.stderr.flush()
-    os._exit(1)
+    os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
 
 
 def _here(jax) -> tuple[int, int, int, int]:

@@ -36,7 +36,8 @@ def main(words: list[str] | None = None) -> None:
     try:
         _run(words, own_process)
         sys.stdout.flush()  # here, where a closed pipe is understood
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        distributed.leave(interrupt, explained=True)
         sys.exit(130)
     except BrokenPipeError:  # `transformer config | head`: nobody reads on
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,6 +2,7 @@
 
 import dataclasses
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 from absl import logging
@@ -25,18 +26,32 @@ from transformer.training.workdir import Workdir
 
 SAMPLES = 5
 LONGEST_EXAMPLE = 15  # words, in a picture
+_SEEN_LATE = "A network share may show new files late. All is saved: start the same command again to score it."
 
 
-def finish(run: Run, checkpoints: Checkpoints, search: Search, compilations: Compilations, reason: str) -> Summary:
-    """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports."""
+def finish(
+    run: Run,
+    checkpoints: Checkpoints,
+    search: Search,
+    compilations: Compilations,
+    reason: str,
+    between: Callable[[], None],
+) -> Summary:
+    """Scores the run's test sets with the checkpoint that `transformer translate` will use, and reports.
+
+    Args:
+      between: called between groups of sentences; what it raises ends the scoring.
+    """
     if run.config.checkpoint.average > 1:
         averaged = saved_run.to_average(run.workdir, run.config.checkpoint.average)
+        processes.check_same("The checkpoints to average", str(averaged), _SEEN_LATE)
         if len(averaged) > 1:
             saved_run.write_average(run.workdir, averaged, run.mesh)
     chosen = saved_run.choose(run.workdir)
+    processes.check_same("The checkpoint to score", str(chosen.path), _SEEN_LATE)
     translator = saved_run.translator(run.config, [chosen], run.mesh, search)
 
-    scores = [score for test in run.prepared.test for score in _score(test, translator)]
+    scores = [score for test in run.prepared.test for score in _score(test, translator, between)]
     records = metrics_log.read(run.workdir.metrics)
     example = _example(run)
     result = Summary(
@@ -70,8 +85,8 @@ def _median(records: list[dict[str, Any]], name: str) -> float:
     return statistics.median([record[name] for record in records if name in record] or [0.0])
 
 
-def _score(test: EvaluationSet, translator: Translator) -> list[Score]:
-    evaluation = evaluate(translator, test.sources, test.targets)
+def _score(test: EvaluationSet, translator: Translator, between: Callable[[], None]) -> list[Score]:
+    evaluation = evaluate(translator, test.sources, test.targets, between=between)
     samples = [Sample(*texts) for texts in zip(test.sources, test.targets, evaluation.outputs, strict=True)]
     logging.info("Translations of %s:\n%s", test.name, as_text(samples[:SAMPLES]))
     table = accuracy_table(test.name, evaluation.outputs, translator.config.data)

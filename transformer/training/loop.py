@@ -115,9 +115,10 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                     ended = reason_to_end(step, journal.records, config)
 
         checkpoints.wait()
+        stopped = stopped or stopping.now(stop.received is not None)
         if not stopped:
-            with stop.at_once():
-                return finish(run, checkpoints, search, compilations, ended)
+            with stop.leaving_off(stopping) as between:
+                return finish(run, checkpoints, search, compilations, ended, between)
     logging.info(
         "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s%s",
         stop.received or "a signal to another process",

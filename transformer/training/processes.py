@@ -1,7 +1,9 @@
 """Several processes as one run: which of them speaks, and what they decide together. With one process all is local."""
 
 import collections
+import secrets
 import zlib
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -35,6 +37,24 @@ def check_same(what: str, value: str, remedy: str) -> None:
         raise ProcessesDifferError(f"{what} differs between process 0 and process {int(others[0])}. {remedy}")
 
 
+def check_shared(folder: Path, remedy: str) -> None:
+    """Raises ProcessesDifferError unless `folder`, which is there for process 0, is the same one for all."""
+    if jax.process_count() == 1:
+        return
+    # A name that nobody has looked for before: of others a network share may remember that they were not there.
+    number = int(multihost_utils.broadcast_one_to_all(np.uint32(secrets.randbits(32))))
+    marker = folder / f".seen-by-all-{number:08x}"
+    if speaks():
+        marker.touch()
+    wait_for_all("a marker")
+    seen = np.asarray(multihost_utils.process_allgather(np.uint32(marker.exists())))
+    if speaks():
+        marker.unlink()
+    if not seen.all():
+        blind = int(np.flatnonzero(seen == 0)[0])
+        raise ProcessesDifferError(f"{folder} of process 0 is not the folder that process {blind} sees. {remedy}")
+
+
 class StopVote:
     """Whether any process was asked to stop, heard by all of them at the same step.
 
@@ -49,16 +69,21 @@ class StopVote:
         self._started: collections.deque[jax.Array] = collections.deque()
         self._devices = mesh.size
 
+    @property
+    def alone(self) -> bool:
+        """Whether there is nobody to ask."""
+        return jax.process_count() == 1
+
     def __call__(self, stop: bool) -> bool:
         """One call a step, by every process."""
-        if jax.process_count() == 1:
+        if self.alone:
             return stop
         self._started.append(self._ask(stop))
         return len(self._started) > self._lag and bool(self._started.popleft())
 
     def now(self, stop: bool) -> bool:
         """As a call, but heard at once: for places where the device is waited for anyway."""
-        return stop if jax.process_count() == 1 else bool(self._ask(stop))
+        return stop if self.alone else bool(self._ask(stop))
 
     def _ask(self, stop: bool) -> jax.Array:
         own = np.full(1, stop)

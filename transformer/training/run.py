@@ -45,7 +45,8 @@ class Run:
         """Checks all that can be checked, and prepares the data. The work directory is only read.
 
         Raises:
-          ConfigError, DataError, EvaluationError, WorkdirError, CheckpointError: for what cannot work.
+          ConfigError, DataError, EvaluationError, WorkdirError, CheckpointError, ProcessesDifferError: for what cannot
+            work.
         """
         config = config_module.validate(config)
         workdir.check()
@@ -54,6 +55,7 @@ class Run:
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.data, config.training.accumulate)
         saved = _newest(workdir)
+        _check_alike(config, workdir, saved)
         if saved is not None:
             resume.check_settings(saved, config)
         tokenizers = None if saved is None else Tokenizers.from_files(saved.tokenizer_files)
@@ -72,7 +74,6 @@ class Run:
             f"{batches.fingerprint} {sorted(prepared.tokenizers.to_files().items())}",
             "Put the same files on every host, or the text and config.data.cache_dir on a disk that all of them see.",
         )
-        processes.check_same("The config", config_module.to_json(config), "Give every process the same flags.")
         if saved is not None:
             resume.check_examples(saved, batches)
         sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
@@ -110,12 +111,14 @@ class Run:
         Raises:
           CheckpointError: the checkpoint does not fit the config.
           WorkdirError: the work directory cannot be written to.
+          ProcessesDifferError: it is not the same one for all processes.
         """
         state = self._restored(checkpoints) if self.resume_step else self.trainer.init()
         if processes.speaks():
             self.workdir.create()
             self.workdir.write_config(self.config)
         processes.wait_for_all("the work directory")
+        processes.check_shared(self.workdir.root, _SHARE)
         return state
 
     def save(self, checkpoints: Checkpoints, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
@@ -151,6 +154,17 @@ def _newest(workdir: Workdir) -> Metadata | None:
     for step in reader.cut_short():
         logging.warning("%s has no manifest: its save was cut short. It is not used, and removed.", reader.path(step))
     return None
+
+
+_SHARE = "Put --workdir on a disk that all hosts see, such as an NFS share."
+
+
+def _check_alike(config: Config, workdir: Workdir, saved: Metadata | None) -> None:
+    """Raises ProcessesDifferError where processes would go different ways from here."""
+    processes.check_same("--workdir", str(workdir.root), "Give every process the same.")
+    processes.check_same("The config", config_module.to_json(config), "Give every process the same flags.")
+    newest = "none" if saved is None else f"step {saved.step}"
+    processes.check_same(f"The newest checkpoint in {workdir.checkpoints}", newest, _SHARE)
 
 
 def _prepare(config: Config, tokenizers: Tokenizers | None) -> Prepared:

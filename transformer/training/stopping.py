@@ -2,11 +2,16 @@
 
 import contextlib
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import FrameType
 from typing import Any, Self
 
 from transformer.config import Config, EvaluationConfig
+from transformer.training.processes import StopVote
+
+
+class _LeftOffError(KeyboardInterrupt):
+    """Ends work that may be left off."""
 
 
 class StopSignal:
@@ -36,19 +41,30 @@ class StopSignal:
             signal.signal(number, handler)
 
     @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Around work that may be left off anywhere: a signal ends the block, and only the block."""
-        self._interrupts = True
+    def leaving_off(self, vote: StopVote) -> Iterator[Callable[[], None]]:
+        """Around work that may be left off: a signal ends the block, and only the block.
+
+        Gives what to call between parts of the work. One process leaves off wherever it is; several do so there, all of
+        them together: else the others would wait for the one that left.
+        """
+
+        def between() -> None:
+            if vote.now(self.received is not None):
+                raise _LeftOffError
+
+        self._interrupts = vote.alone
         try:
-            with contextlib.suppress(KeyboardInterrupt):
-                yield
+            with contextlib.suppress(_LeftOffError):
+                yield between
         finally:
             self._interrupts = False
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         again = self.received is not None and number == signal.SIGINT
         self.received = "Ctrl-C" if number == signal.SIGINT else signal.Signals(number).name
-        if again or self._interrupts:
+        if self._interrupts:
+            raise _LeftOffError
+        if again:
             raise KeyboardInterrupt
 
 
