@@ -205,6 +205,10 @@ def _check_training(config: Config) -> None:
             f"the warm-up never ends within training.steps = {config.training.steps}",
             "Shorten it: cosine starts down after it.",
         )
+    if evaluation.metric == "bleu" and config.model.architecture == "language_model":
+        raise ConfigError(
+            "evaluation.metric", "bleu", "a language model translates nothing", "Set evaluation.metric=loss."
+        )
     if evaluation.metric == "bleu" and evaluation.bleu_sentences == 0 and evaluation.patience:
         raise ConfigError(
             "evaluation.metric",

@@ -14,7 +14,7 @@ RESAMPLES = 1000
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-    """A score from 0 to 100."""
+    """A number that says how good a model is."""
 
     name: str  # what was measured, as a table should call it
     value: float

@@ -122,18 +122,22 @@ class MultiHeadAttention(nnx.Module):
         groups = memory.keys_BSKH.shape[2]
         if groups == heads:
             return activation_product("BTNH,BSNH->BNTS", q_BTNH, memory.keys_BSKH, self.dtype)
-        q_BTKGH = q_BTNH.reshape(batch_size, length, groups, heads // groups, size)
+        shape = (batch_size, length, groups, heads // groups, size)
+        q_BTKGH = jnp.reshape(q_BTNH, shape, out_sharding=sharding.like(q_BTNH, 0, 1, 2, None, 3))
         scores_BKGTS = activation_product("BTKGH,BSKH->BKGTS", q_BTKGH, memory.keys_BSKH, self.dtype)
-        return scores_BKGTS.reshape(batch_size, heads, length, -1)
+        shape, split = (batch_size, heads, length, -1), sharding.like(scores_BKGTS, 0, 1, 3, 4)
+        return jnp.reshape(scores_BKGTS, shape, out_sharding=split)
 
     def _read(self, weights_BNTS: jax.Array, memory: KeysValues) -> jax.Array:
         batch_size, heads, length, _ = weights_BNTS.shape
         groups = memory.values_BSKH.shape[2]
         if groups == heads:
             return activation_product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSKH, self.dtype)
-        weights_BKGTS = weights_BNTS.reshape(batch_size, groups, heads // groups, length, -1)
+        shape = (batch_size, groups, heads // groups, length, weights_BNTS.shape[-1])
+        weights_BKGTS = jnp.reshape(weights_BNTS, shape, out_sharding=sharding.like(weights_BNTS, 0, 1, None, 2, 3))
         heads_BTKGH = activation_product("BKGTS,BSKH->BTKGH", weights_BKGTS, memory.values_BSKH, self.dtype)
-        return heads_BTKGH.reshape(batch_size, length, heads, -1)
+        shape, split = (batch_size, length, heads, -1), sharding.like(heads_BTKGH, 0, 1, 2, 4)
+        return jnp.reshape(heads_BTKGH, shape, out_sharding=split)
 
     def _project(self, x_BTD: jax.Array, weights: nnx.Param) -> jax.Array:
         return product("BTD,DNH->BTNH", x_BTD, weights[...], ("embed", "heads", None), self.dtype)

@@ -65,6 +65,15 @@ _PANELS = (
     ),
 )
 
+# In the place of BLEU, where a language model was measured.
+_BITS = _Panel(
+    "Bits a byte (validation)",
+    (_Curve("val/bits_per_byte", "validation", _VALIDATION, min),),
+    ticks="{x:g}",
+    form="{:.3f}",
+    from_zero=False,
+)
+
 
 def draw(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     """Draws the lines of a metrics log into a PNG at `path`; what was never logged has a panel that says so."""
@@ -74,7 +83,9 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12, hspace=0.04)
     figure.suptitle(title, x=0.012, ha="left", fontsize=14, fontweight="bold", color=_INK, parse_math=False)
     last_step = max((record["step"] for record in records), default=1)
-    for axes, panel in zip(figure.subplots(2, 3).flat, _PANELS, strict=True):
+    of_language = any(_BITS.curves[0].field in record for record in records)
+    panels = [_BITS if of_language and "BLEU" in panel.title else panel for panel in _PANELS]
+    for axes, panel in zip(figure.subplots(2, 3).flat, panels, strict=True):
         axes.set_title(panel.title, loc="left", fontsize=11, color=_INK)
         drawn = [_draw_curve(axes, records, curve, panel.form) for curve in panel.curves]
         if any(drawn):

@@ -11,7 +11,6 @@ from absl import logging
 
 from transformer import sharding
 from transformer.config import Config, code_flag
-from transformer.evaluation.search import Search
 from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
 from transformer.training.finish import finish
@@ -24,7 +23,7 @@ from transformer.training.run import Run
 from transformer.training.step import Report
 from transformer.training.stopping import StopSignal, reason_to_end
 from transformer.training.summary import Summary
-from transformer.training.validation import Validator
+from transformer.training.task import task_of
 from transformer.training.workdir import Workdir
 
 __all__ = ["NonFiniteError", "train"]
@@ -48,8 +47,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
     config, trainer = run.config, run.trainer
     with jax.set_mesh(run.mesh), run.open_checkpoints() as checkpoints, StopSignal() as stop:
         state = run.start(checkpoints)
-        search = Search([trainer.blueprint], run.mesh)
-        validate = Validator(trainer, run.prepared.validation, run.prepared.tokenizers, search, run.batches.shapes)
+        task = task_of(run)
         top = peak.measure(config.model.dtype, list(run.mesh.devices.flat))
         logging.info("%s", top)
 
@@ -74,7 +72,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 with rates.waiting():
                     batch = next(batches)
                 arrays = sharding.to_global(batch, run.mesh)
-                shapes = batch["source"].shape, batch["targets"].shape
+                shapes = tuple(array.shape for array in batch.values())
                 with (
                     compilations.watch(step, "the training step", *shapes) as warm,
                     # Tracing makes constants; after it nothing but the batch may come from the host.
@@ -97,7 +95,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                     fields = training_fields(report) | rates.take()
                 if due.validation:
                     with rates.paused(), compilations.watch(step, "validation"):
-                        validation = validate(state.params if state.ema is None else state.ema)
+                        validation = task.validate(state.params if state.ema is None else state.ema)
                     metrics = validation.metrics
                     journal.show(step, validation.samples)
                 if due.log or due.validation:
@@ -118,7 +116,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
         stopped = stopped or stopping.now(stop.received is not None)
         if not stopped:
             with stop.leaving_off(stopping) as between:
-                return finish(run, checkpoints, search, compilations, ended, between)
+                return finish(run, checkpoints, task, compilations, ended, between)
     logging.info(
         "Stopped by %s after step %s; all is saved. Go on with:\n  transformer train --workdir=%s%s",
         stop.received or "a signal to another process",

@@ -24,6 +24,8 @@ _VALIDATION = {
     "val/loss": "validation loss {:.3f}",
     "val/accuracy": "accuracy {:.1%}",
     "val/bleu": "BLEU {:.2f}",
+    "val/perplexity": "perplexity {:.3g}",
+    "val/bits_per_byte": "{:.3f} bits a byte",
 }
 
 

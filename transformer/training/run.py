@@ -50,7 +50,8 @@ class Run:
         """
         config = config_module.validate(config)
         workdir.check()
-        bleu_metric(config.data.target_language)
+        if config.model.architecture == "encoder_decoder":
+            bleu_metric(config.data.target_language)
         attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.data, config.training.accumulate)

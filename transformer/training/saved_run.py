@@ -14,7 +14,7 @@ from transformer.config import Config, MeshConfig
 from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
-from transformer.model.blueprint import Blueprint
+from transformer.model.blueprint import Blueprint, Params
 from transformer.training import processes, retention
 from transformer.training.averaging import average
 from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
@@ -191,12 +191,16 @@ def translator(
     blueprints, params = [], []
     for saved in chosen:
         sharding.check_model(mesh, saved.config.model, sizes)
-        blueprint = Blueprint.of(saved.config.model, *sizes)
-        shapes = jax.tree.map(
-            lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
-            blueprint.shapes(),
-            blueprint.shardings(mesh),
-        )
-        blueprints.append(blueprint)
-        params.append(saved.reader.restore_params(saved.metadata.step, shapes, saved.subtree))
+        blueprints.append(Blueprint.of(saved.config.model, *sizes))
+        params.append(restore(saved, blueprints[-1], mesh))
     return Translator(config, blueprints, tokenizers, params, mesh, search)
+
+
+def restore(saved: SavedParams, blueprint: Blueprint, mesh: jax.sharding.Mesh) -> Params:
+    """A checkpoint's parameters on `mesh`."""
+    shapes = jax.tree.map(
+        lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
+        blueprint.shapes(),
+        blueprint.shardings(mesh),
+    )
+    return saved.reader.restore_params(saved.metadata.step, shapes, saved.subtree)

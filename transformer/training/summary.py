@@ -1,8 +1,7 @@
-"""What a run came to: scores, where the checkpoint lies, how to translate with it, what it cost."""
+"""What a run came to: scores, where the checkpoint lies, how to use it, what it cost."""
 
 import dataclasses
 import json
-import shlex
 from pathlib import Path
 
 from transformer.evaluation.measure import Score
@@ -15,15 +14,14 @@ class Summary:
 
     Attributes:
       reason: why the run ended, e.g. "all steps done", "no better val/bleu in 5 validations".
-      checkpoint: the directory that was scored and that `translate` uses.
+      checkpoint: the directory that was scored and that other commands use.
       chosen: why that one, e.g. "step 1000, the best by bleu".
       seconds: since the run began, validations and earlier parts of a resumed run included.
       tokens_per_s: target tokens a second while training, padding not counted; the median of the log's lines.
       mfu, data_wait_share: of the training time, 0..1; medians too.
       compile_seconds: how long compiling (or reading the compilation cache) took.
       recompilations: programs compiled after warm-up; above 0 is a defect.
-      example: a source sentence for the command.
-      flags: what the command needs beside --workdir.
+      command: for the shell: an example of what to do with the model.
     """
 
     workdir: str
@@ -39,14 +37,7 @@ class Summary:
     compilations: int
     compile_seconds: float
     recompilations: int
-    example: str
-    flags: str = ""
-
-    @property
-    def command(self) -> str:
-        """The shell command that translates `example` with this run."""
-        translate = f"transformer translate --workdir={shlex.quote(self.workdir)}{self.flags}"
-        return f"echo {shlex.quote(self.example)} | {translate}"
+    command: str
 
 
 def as_text(summary: Summary) -> str:
@@ -60,7 +51,7 @@ def as_text(summary: Summary) -> str:
         f"  Compilations: {summary.compilations}{recompiled}, {duration(summary.compile_seconds)}.",
         f"  Checkpoint: {summary.checkpoint} ({summary.chosen})",
         f"  Curves:     {Path(summary.workdir) / 'curves.png'}",
-        "Translate with it:",
+        "Use it:",
         f"  {summary.command}",
     ]
     return "\n".join(lines)
@@ -73,8 +64,7 @@ def _score(score: Score) -> str:
 
 def write(summary: Summary, path: Path) -> None:
     """Writes the summary as JSON; a reader sees the old file or the new one, never a part."""
-    record = dataclasses.asdict(summary) | {"command": summary.command}
-    whole_file.write(path, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+    whole_file.write(path, json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False) + "\n")
 
 
 def duration(seconds: float) -> str:

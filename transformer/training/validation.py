@@ -1,4 +1,4 @@
-"""What is measured on held-out text during training: loss, BLEU, a few translations to look at."""
+"""What is measured on held-out text during training: the loss; of translation also BLEU, and a few to look at."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from jax.sharding import Mesh
 
 from transformer import sharding
 from transformer.config import Config
-from transformer.data.batches import evaluation_batches
+from transformer.data.batches import Batches, evaluation_batches
 from transformer.data.prepare import EvaluationSet
 from transformer.data.rows import Shape
 from transformer.data.tokenizer import Tokenizers
@@ -15,6 +15,7 @@ from transformer.evaluation.scores import corpus_bleu
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
 from transformer.model.blueprint import Params
+from transformer.training.loss import LossSums
 from transformer.training.samples import Sample
 from transformer.training.step import Trainer
 
@@ -62,18 +63,28 @@ class Validator:
         return Validation(metrics | {"val/bleu": bleu.value}, samples[: self._config.evaluation.samples])
 
     def _loss(self, params: Params) -> dict[str, float]:
-        share = sharding.data_share(self._mesh)
-        total = None
-        for number in range(len(self._batches)):
-            batch = sharding.to_global(self._batches.rows(number, share.blocks, share.count), self._mesh)
-            sums = self._trainer.loss_step(params, batch)
-            total = sums if total is None else total + sums
-        tokens = float(total.tokens)
-        return {
-            "val/loss": float(total.loss) / tokens,
-            "val/nll": float(total.nll) / tokens,
-            "val/accuracy": float(total.correct) / tokens,
-        }
+        return mean_losses(loss_sums(self._trainer, params, self._batches))
+
+
+def loss_sums(trainer: Trainer, params: Params, batches: Batches) -> LossSums:
+    """The loss of parameters over all batches, each row of which one process loads."""
+    share = sharding.data_share(trainer.mesh)
+    total = None
+    for number in range(len(batches)):
+        batch = sharding.to_global(batches.rows(number, share.blocks, share.count), trainer.mesh)
+        sums = trainer.loss_step(params, batch)
+        total = sums if total is None else total + sums
+    return total
+
+
+def mean_losses(sums: LossSums) -> dict[str, float]:
+    """A token's, as fields of the metrics log. Waits for the device."""
+    tokens = float(sums.tokens)
+    return {
+        "val/loss": float(sums.loss) / tokens,
+        "val/nll": float(sums.nll) / tokens,
+        "val/accuracy": float(sums.correct) / tokens,
+    }
 
 
 def _evenly(total: int, count: int) -> list[int]:

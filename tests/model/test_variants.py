@@ -1,0 +1,39 @@
+"""Any two variants go together, in training, packed, sharded and decoding; or the config says why not."""
+
+import importlib.util
+import sys
+from pathlib import Path
+
+import pytest
+from tiny_model import quick_jit
+
+FOLDER = Path(__file__).parents[2] / "benchmarks"
+
+
+def load():
+    """The benchmark that makes the table in docs/variants.md."""
+    sys.path.insert(0, str(FOLDER))
+    try:
+        spec = importlib.util.spec_from_file_location("variants", FOLDER / "variants.py")
+        module = importlib.util.module_from_spec(spec)
+        sys.modules["variants"] = module
+        spec.loader.exec_module(module)
+        return module
+    finally:
+        sys.path.remove(str(FOLDER))
+
+
+variants = load()
+COMBINATIONS = variants.combinations()
+
+
+def test_every_pair_is_refused_or_tried():
+    tried = [pair for pair in variants.pairs() if any(pair.items() <= choice.items() for choice in COMBINATIONS)]
+    refused = {pair["model"]: pair["mask"] for pair in variants.pairs() if pair not in tried}
+    assert refused == {"encoder-decoder": "prefix"}
+
+
+@pytest.mark.parametrize("number", range(len(COMBINATIONS)))
+def test_a_combination_works(number):
+    found = variants.check(COMBINATIONS[number], quick_jit)
+    assert found.works, (COMBINATIONS[number], found)
