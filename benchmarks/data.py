@@ -1,10 +1,12 @@
-"""How fast token arrays become batches: planning, assembling, and the same through Grain; buckets and packing.
+"""How fast token arrays become batches: planning, assembling, and the same through Grain; buckets, packing, documents.
 
     python benchmarks/data.py [--pairs 1000000] [--batch_tokens 25000] [--repeats 5] [--json data.json]
 
 Sentences of random tokens whose lengths are spread like those of news text (log-normal, median 22 tokens, target
-about a tenth longer, at most 128). Rates count real target tokens, not padding, in one process; every figure is the
-median of the repeats. Prints the machine, a table and, as its last line, one JSON object. Under a minute by default.
+about a tenth longer, at most 128). A language model's documents are spread like web pages (log-normal, median 400
+tokens, some of many thousands), as many as hold twenty times the tokens that the pairs' number says, in rows of 1,024.
+Rates count real target tokens, not padding, in one process; every figure is the median of the repeats. Prints the
+machine, a table and, as its last line, one JSON object. About a minute by default.
 """
 
 import argparse
@@ -21,7 +23,7 @@ from machine import machine
 from transformer.config import DataConfig
 from transformer.data.batches import Batches, WeightedStore, training_batches
 from transformer.data.loader import Loader
-from transformer.data.store import Ragged, TokenStore
+from transformer.data.store import DocumentStore, Ragged, TokenStore
 
 VOCABULARY = 32_000
 BATCHES = 200  # assembled in each repeat
@@ -35,6 +37,13 @@ def news_like(pairs: int, longest: int) -> TokenStore:
     lengths = np.stack([source, target]).round().astype(np.int64).clip(1)
     lengths = lengths[:, lengths.max(axis=0) < longest]
     return TokenStore(*(_random_tokens(side, rng) for side in lengths))
+
+
+def web_like(tokens: int) -> DocumentStore:
+    """Documents of random tokens, without prompts."""
+    rng = np.random.default_rng(0)
+    lengths = np.exp(rng.normal(6.0, 1.0, tokens // 660)).astype(np.int64).clip(1)
+    return DocumentStore(_random_tokens(lengths, rng), np.zeros(len(lengths), np.int32))
 
 
 def _random_tokens(lengths: np.ndarray, rng: np.random.Generator) -> Ragged:
@@ -63,8 +72,8 @@ def load(batches: Batches, first: int, read_ahead: int) -> None:
             pass
 
 
-def measure(store: TokenStore, data: DataConfig, repeats: int) -> dict[str, float]:
-    """The medians for one kind of batching."""
+def measure(name: str, store: TokenStore | DocumentStore, data: DataConfig, repeats: int) -> dict[str, float]:
+    """The medians for one kind of batches."""
     results: dict[str, list[float]] = {name: [] for name in ("plan_s", "order_s", "assembled", "loaded")}
     for seed in range(repeats):
         began = time.perf_counter()
@@ -77,9 +86,11 @@ def measure(store: TokenStore, data: DataConfig, repeats: int) -> dict[str, floa
         results["loaded"].append(
             tokens / seconds(lambda batches=batches, first=first: load(batches, first, data.read_ahead))
         )
-    print(f"{data.batching}: {batches.statistics}")
+    print(f"{name}: {batches.statistics}")
     medians = {name: statistics.median(values) for name, values in results.items()}
-    padding = {"source_padding": batches.statistics.source_padding, "target_padding": batches.statistics.target_padding}
+    padding = {"target_padding": batches.statistics.target_padding}
+    if isinstance(store, TokenStore):
+        padding["source_padding"] = batches.statistics.source_padding
     return medians | padding
 
 
@@ -97,16 +108,18 @@ def main() -> None:
     result = {"machine": machine(), "pairs": len(store), "batch_tokens": arguments.batch_tokens}
     for batching in ("buckets", "packing"):
         data = DataConfig(batching=batching, batch_tokens=arguments.batch_tokens, num_buckets=arguments.num_buckets)
-        result[batching] = measure(store, data, arguments.repeats)
+        result[batching] = measure(batching, store, data, arguments.repeats)
+    data = DataConfig(pack_length=1024, batch_tokens=max(arguments.batch_tokens, 8 * 1024))
+    result["documents"] = measure("documents", web_like(20 * arguments.pairs), data, arguments.repeats)
     result["peak_memory_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
-    print(f"\n{'':9}{'plan':>9}{'order':>9}{'assembled':>16}{'through Grain':>17}{'padding source':>17}{'target':>9}")
-    for batching in ("buckets", "packing"):
-        row = result[batching]
+    print(f"\n{'':9}{'plan':>9}{'order':>9}{'assembled':>16}{'through Grain':>17}{'padding target':>17}{'source':>9}")
+    for name in ("buckets", "packing", "documents"):
+        row = result[name]
         print(
-            f"{batching:9}{row['plan_s']:7.2f} s{row['order_s']:7.2f} s"
+            f"{name:9}{row['plan_s']:7.2f} s{row['order_s']:7.2f} s"
             f"{row['assembled'] / 1e6:10.1f} Mtok/s{row['loaded'] / 1e6:11.1f} Mtok/s"
-            f"{row['source_padding']:16.1%} {row['target_padding']:9.1%}"
+            f"{row['target_padding']:16.1%} " + (f"{row['source_padding']:9.1%}" if "source_padding" in row else "")
         )
     print(f"peak memory {result['peak_memory_mb']:,} MB, the tokens themselves included\n")
     print(json.dumps(result))

@@ -138,6 +138,18 @@ BAD = {
         ["model.attention", "is int, not a class"],
     ),
     "unknown corpus": ([*TRAIN, "--config.data.train=file:a"], ["file:a", "lines:"]),
+    "text alone for a translator": (
+        [*TRAIN, "--config.data.train=text:a.en"],
+        ["text:a.en", "text alone", "model.architecture to language_model"],
+    ),
+    "text split in an unknown way": (
+        [*TRAIN, "--config.data.train=text:sentences:a.en"],
+        ["text:sentences:a.en", "splitting 'sentences'", "paragraphs"],
+    ),
+    "a language model of two vocabularies": (
+        [*TRAIN, "--config.model.architecture=language_model", "--config.tokenizer.shared=false"],
+        ["tokenizer.shared", "one", "Set it to true"],
+    ),
     "corpus with a bad weight": ([*TRAIN, "--config.data.train=0*phrasebook"], ["0*phrasebook", "weight"]),
     "missing file": ([*TRAIN, lines("b.en:a.de")], ["b.en: ", "Correct the names"]),
     "sides of unequal length": ([*TRAIN, lines("a.en:short.de")], ["a.en", "short.de", "3 lines", "1"]),

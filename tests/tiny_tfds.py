@@ -1,4 +1,4 @@
-"""Small TensorFlow Datasets translation sets, written by TFDS in array_record, without TensorFlow."""
+"""Small TensorFlow Datasets sets of translations and of text, written by TFDS in array_record, without TensorFlow."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +19,11 @@ def write_wmt14(folder: Path, language: str, splits: Splits) -> None:
 def write_nested(folder: Path, splits: Splits) -> None:
     """Prepares `nested_translate` (de-en), somebody's own set: found by its files alone, sides a level further down."""
     _write(NestedTranslate(splits=splits, data_dir=str(folder)))
+
+
+def write_text(folder: Path, texts: Mapping[str, Sequence[str]]) -> None:
+    """Prepares `tiny_text`, whose texts are each in `text` and, backwards, in `backwards`; `number` is none."""
+    _write(TinyText(splits=texts, data_dir=str(folder)))
 
 
 def _write(builder: tfds.core.DatasetBuilder) -> None:
@@ -64,3 +69,13 @@ with registered.skip_registration():
         def _generate_examples(self, pairs) -> Iterator[tuple[int, dict]]:
             for number, (english, german) in enumerate(pairs):
                 yield number, {"translation": {"en": english, "de": german}, "id": number}
+
+    class TinyText(_Written):
+        def _info(self):
+            text = tfds.features.Text()
+            features = tfds.features.FeaturesDict({"text": text, "backwards": text, "number": np.int64})
+            return tfds.core.DatasetInfo(builder=self, features=features)
+
+        def _generate_examples(self, texts) -> Iterator[tuple[int, dict]]:
+            for number, text in enumerate(texts):
+                yield number, {"text": text, "backwards": text[::-1], "number": number}

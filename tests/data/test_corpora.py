@@ -8,8 +8,9 @@ from transformer.config import DataConfig
 from transformer.data import corpora
 from transformer.data.errors import DataError
 from transformer.data.line_files import LineFiles, TsvFiles
-from transformer.data.phrasebook_source import Phrasebook
-from transformer.data.tfds_source import TfdsSet
+from transformer.data.phrasebook_source import Phrasebook, PhrasebookText
+from transformer.data.text_files import FileRange, Splitting, TextFiles
+from transformer.data.tfds_source import Records, TfdsSet, TfdsText
 
 DATA = DataConfig(data_dir="/prepared")
 
@@ -21,8 +22,23 @@ DATA = DataConfig(data_dir="/prepared")
         ("2*lines:a,b:c,d", 2, LineFiles((Path("a"), Path("b")), (Path("c"), Path("d")))),
         ("0.5*tsv:a*b.tsv", 0.5, TsvFiles((Path("a*b.tsv"),))),
         ("tsv:2*a.tsv", 1, TsvFiles((Path("2*a.tsv"),))),
-        ("tfds:wmt14_translate/de-en", 1, TfdsSet("wmt14_translate/de-en", "train", "en", "de", "/prepared")),
-        ("3*tfds:opus/medical:train[:10%]", 3, TfdsSet("opus/medical", "train[:10%]", "en", "de", "/prepared")),
+        ("tfds:wmt14_translate/de-en", 1, TfdsSet(Records("wmt14_translate/de-en", "train", "/prepared"), "en", "de")),
+        (
+            "3*tfds:opus/medical:train[:10%]",
+            3,
+            TfdsSet(Records("opus/medical", "train[:10%]", "/prepared"), "en", "de"),
+        ),
+        ("tfds_text:c4/en:train[:10%]:txt", 1, TfdsText(Records("c4/en", "train[:10%]", "/prepared"), "txt")),
+        ("tfds_text:c4/en", 1, TfdsText(Records("c4/en", "train", "/prepared"), "text")),
+        ("2*text:a.txt", 2, TextFiles(Splitting.FILE, (FileRange(Path("a.txt")),))),
+        ("text:lines:*.gz,b", 1, TextFiles(Splitting.LINES, (FileRange(Path("*.gz")), FileRange(Path("b"))))),
+        ("text:a[:90%]", 1, TextFiles(Splitting.FILE, (FileRange(Path("a"), 0, 90),))),
+        (
+            "text:jsonl:a[2.5%:],b",
+            1,
+            TextFiles(Splitting.JSONL, (FileRange(Path("a"), 2.5, 100), FileRange(Path("b")))),
+        ),
+        ("phrasebook_text:test:9", 1, PhrasebookText(Phrasebook("test", 9, "en"))),
         ("phrasebook", 1, Phrasebook("train", None, "en")),
         ("1e-1*phrasebook:test", 0.1, Phrasebook("test", None, "en")),
         ("2*phrasebook:train:1000000", 2, Phrasebook("train", 1_000_000, "en")),
@@ -54,6 +70,13 @@ def test_strings_are_understood(text, weight, source):
         ("lines:gs://bucket/a.en:gs://bucket/a.de", ["gs://bucket/a.en", "only local files"]),
         ("tfds:", ["names no data set", "tfds:NAME/CONFIG"]),
         ("tfds:a/b/c", ["names no data set"]),
+        ("text:", ["empty file name"]),
+        ("text:line:a", ["splitting 'line'", "file, lines, paragraphs, jsonl"]),
+        ("text:lines:a:b", ["too many colons"]),
+        ("text:a[90%:10%]", ["90% to 10% is no part of a file"]),
+        ("text:a[:101%]", ["0% to 101%"]),
+        ("text:s3://bucket/a", ["only local files"]),
+        ("phrasebook_text:trian", ["no split 'trian'"]),
         ("phrasebook:trian", ["no split 'trian'", "train, validation, test"]),
         ("phrasebook:1000", ["no split '1000'"]),
         ("phrasebook:train:", ["has the count ''"]),
@@ -73,3 +96,24 @@ def test_missing_files_of_all_corpora_come_in_one_message(tmp_path):
     names = [f"tsv:{tmp_path}/a.tsv", f"tsv:{tmp_path}/b.tsv"]
     with pytest.raises(DataError, match="(?s)a.tsv: no such file.*b.tsv: no such file"):
         corpora.check([corpora.parse(name, DATA) for name in names])
+
+
+def test_pairs_are_documents_whose_sources_are_prompts(tmp_path):
+    (tmp_path / "a.tsv").write_text("one\teins\n\tzwei\nthree\t\n")
+    corpus = corpora.parse(f"tsv:{tmp_path}/a.tsv", DATA)
+    assert [(part.prompt, part.text) for part in corpus.documents()] == [
+        ("one\n", "eins"),
+        ("", "zwei"),
+        ("three\n", ""),
+    ]
+
+
+def test_text_alone_is_no_corpus_of_pairs(tmp_path):
+    with pytest.raises(DataError, match="is text alone.*lines:.*set model.architecture to language_model"):
+        list(corpora.parse(f"text:{tmp_path}/a.txt", DATA).pairs())
+
+
+def test_sentences_of_the_phrasebook_are_documents():
+    pairs = list(corpora.parse("phrasebook:test:5", DATA).pairs())
+    texts = list(corpora.parse("phrasebook_text:test:5", DATA).documents())
+    assert [(part.prompt, part.text) for part in texts] == [("", target) for _, target in pairs]

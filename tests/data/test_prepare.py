@@ -15,7 +15,7 @@ from sentences import make_pairs, write_sides
 
 from transformer.config import Config, ConfigError
 from transformer.data import prepare as prepare_module
-from transformer.data import shards
+from transformer.data import shards, tokenizer_training
 from transformer.data.cache import Cache
 from transformer.data.errors import DataError
 from transformer.data.prepare import prepare
@@ -130,7 +130,7 @@ def test_the_phrasebook_in_both_directions(config):
 
 def test_second_call_does_nothing_again(config, monkeypatch):
     first = prepare(config)
-    for module, name in [(shards, "tokenise"), (prepare_module, "train"), (prepare_module._Preparation, "_count")]:
+    for module, name in [(shards, "tokenise"), (tokenizer_training, "train"), (prepare_module._Preparation, "_count")]:
         monkeypatch.setattr(module, name, lambda *_, name=name: pytest.fail(f"{name} was called again"))
     second = prepare(config)
     np.testing.assert_array_equal(first.train[0].store.target.tokens, second.train[0].store.target.tokens)
@@ -193,14 +193,14 @@ CHILD = """
 import os, pathlib, signal, sys
 import numpy as np
 from transformer.config import from_json
-from transformer.data import cache, shards, store, prepare as prepare_module
+from transformer.data import cache, shards, store, tokenizer_training, prepare as prepare_module
 
 shards.SHARD_PAIRS = int(sys.argv[2])
 owner, name, fatal_call = {
     "shard": (np, "savez", 4),
     "join": (shards, "write_side", 2),
     "finish": (pathlib.Path, "rename", 2),
-    "tokenizer": (prepare_module, "train", 1),
+    "tokenizer": (tokenizer_training, "train", 1),
     "cleaning": (shards.shutil, "rmtree", 5),
     "nowhere": (np, "savez", 0),
 }[sys.argv[3]]
@@ -303,7 +303,7 @@ def test_faults_of_scored_text_show_before_any_work(config, tmp_path):
 
 def test_faults_of_training_text_show_before_a_model_is_trained(config, tmp_path, monkeypatch):
     (tmp_path / "train.de").write_bytes((tmp_path / "train.de").read_bytes() + b"\xff\n")
-    monkeypatch.setattr(prepare_module, "train", lambda *_: pytest.fail("trained"))
+    monkeypatch.setattr(tokenizer_training, "train", lambda *_: pytest.fail("trained"))
     assert f"{tmp_path}/train.de, line 301" in refusal(config)
 
 

@@ -7,7 +7,7 @@ from sentences import make_pairs
 from transformer.config import DataConfig, TokenizerConfig
 from transformer.data import shards
 from transformer.data.filters import FilterReport, SeenPairs
-from transformer.data.shards import ShardFolder, tokenise
+from transformer.data.shards import PairShards, tokenise
 from transformer.data.store import TokenStore
 from transformer.data.tokenizer_training import train
 
@@ -48,7 +48,7 @@ def test_longest_side_counts_its_end(tokenizers):
 
 
 def joined(pairs, tokenizers, folder, seen=None, **changes):
-    made = ShardFolder(folder / "parts")
+    made = PairShards(folder / "parts")
     made.make(pairs, tokenizers, DataConfig(**changes), seen, lambda done: None)
     made.join(folder)
     return made.report(), TokenStore.open(folder)
@@ -88,5 +88,5 @@ def test_duplicates_are_dropped_within_and_across_shards(tokenizers, tmp_path, m
 def test_progress_ends_at_the_number_of_pairs(tokenizers, tmp_path, monkeypatch):
     monkeypatch.setattr(shards, "SHARD_PAIRS", 64)
     told = []
-    ShardFolder(tmp_path / "parts").make(PAIRS, tokenizers, DataConfig(workers=2), None, told.append)
+    PairShards(tmp_path / "parts").make(PAIRS, tokenizers, DataConfig(workers=2), None, told.append)
     assert told == sorted(told) and told[-1] == 300 and told[0] >= 0

@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_tfds import write_nested, write_wmt14
+from tiny_tfds import write_nested, write_text, write_wmt14
 
 from transformer.config import DataConfig
 from transformer.data import corpora
 from transformer.data.errors import DataError
 
+TEXTS = ["  one\n\ntwo \n", "\r\n\u2028é", "", *(f"text {number}" for number in range(7))]
 PAIRS = [(f"sentence {number}", f"Satz „{number}“") for number in range(20)]
 
 
@@ -21,6 +22,7 @@ def data_dir(tmp_path_factory):
     folder = tmp_path_factory.mktemp("tfds")
     write_wmt14(folder, "de", {"train": PAIRS, "test": PAIRS})
     write_nested(folder, {"train": PAIRS})
+    write_text(folder, {"train": TEXTS, "test": TEXTS[:1]})
     return str(folder)
 
 
@@ -50,6 +52,45 @@ def test_more_records_than_are_read_at_once(data_dir, monkeypatch):
     whole = read("tfds:wmt14_translate/de-en", data_dir=data_dir)
     monkeypatch.setattr("transformer.data.tfds_source._RECORDS_AT_ONCE", 7)
     assert read("tfds:wmt14_translate/de-en", data_dir=data_dir) == whole
+
+
+def read_text(corpus: str, data_dir: str) -> list[str]:
+    parsed = corpora.parse(corpus, DataConfig(data_dir=data_dir))
+    corpora.check([parsed])
+    parts = list(parsed.documents())
+    assert all(part.whole and not part.prompt for part in parts)
+    return [part.text for part in parts]
+
+
+def test_texts_are_kept_as_they_are(data_dir):
+    whole = read_text("tfds_text:tiny_text", data_dir)
+    assert sorted(whole) == sorted(TEXTS)
+    assert read_text("tfds_text:tiny_text:train[:50%]", data_dir) == whole[:5]
+    assert read_text("tfds_text:tiny_text:train[:50%]:backwards", data_dir) == [text[::-1] for text in whole[:5]]
+    assert read_text("tfds_text:tiny_text:test", data_dir) == TEXTS[:1]
+
+
+def test_pairs_are_documents_too(data_dir):
+    corpus = corpora.parse("tfds:wmt14_translate/de-en", DataConfig(data_dir=data_dir))
+    assert [(part.prompt, part.text) for part in corpus.documents()] == [
+        (f"{source}\n", target) for source, target in corpus.pairs()
+    ]
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [
+        ("tfds_text:tiny_text:train:txet", "no feature 'txet', only: backwards, number, text. Name the one"),
+        ("tfds_text:wmt14_translate/de-en", "no feature 'text', only: de, en"),
+        ("tfds_text:tiny_text:train:number", "feature 'number' holds no text"),
+        ("tfds_text:tiny_text:trian", "no split 'trian'"),
+        ("tfds_text:", "names no data set"),
+        ("tfds:tiny_text", "only: backwards, number, text. .* write tfds_text:tiny_text"),
+    ],
+)
+def test_text_that_is_not_there(data_dir, corpus, message):
+    with pytest.raises(DataError, match=message):
+        read_text(corpus, data_dir)
 
 
 def test_tensorflow_is_not_imported(data_dir, tmp_path):

@@ -8,7 +8,7 @@ import sentencepiece
 from sentences import make_pairs
 
 from transformer.config import ConfigError, TokenizerConfig
-from transformer.data.tokenizer import BOS, EOS, PAD, UNK, Tokenizer, Tokenizers, read_given
+from transformer.data.tokenizer import BOS, EOS, PAD, UNK, Tokenizer, Tokenizers, from_bytes, read_given
 from transformer.data.tokenizer_training import train
 
 PAIRS = make_pairs(300)
@@ -60,10 +60,54 @@ def test_line_ends_cannot_be_produced():
     tokenizer = trained(byte_fallback=True, vocab_size=400).source
     line_ends = [tokenizer._processor.piece_to_id(f"<0x0{digit}>") for digit in "AD"]
     house = tokenizer.encode(["house"])[0]
-    assert tokenizer.decode([[*house, *line_ends, *house]])[0] == "house   house"
+    assert tokenizer.decode_lines([[*house, *line_ends, *house]])[0] == "house   house"
+
+
+@pytest.mark.parametrize("changes", [{}, {"byte_fallback": True, "vocab_size": 400}, {"algorithm": "unigram"}])
+def test_decoding_is_that_of_sentencepiece(changes):
+    tokenizer = trained(**changes).source
+    rng = np.random.default_rng(0)
+    # Of bytes that are no text it makes other replacements.
+    ordinary = [token for token in range(UNK + 1, tokenizer.size) if not tokenizer._processor.is_byte(token)]
+    for _ in range(200):
+        ids = rng.choice(ordinary, rng.integers(0, 9)).tolist()
+        assert tokenizer.decode([ids]) == [tokenizer._processor.decode(ids)]
+    for text in ("日本 ½", "  old ", "\u200b"):
+        ids = tokenizer.encode([text])[0]
+        assert tokenizer.decode([ids])[0] == tokenizer._processor.decode(ids).removeprefix(" ")
+
+
+@pytest.mark.parametrize("removed", [True, False])
+@pytest.mark.parametrize("prefix", [True, False])
+def test_spaces_at_the_beginning_are_treated_as_by_sentencepiece(removed, prefix):
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=(source for source, _ in PAIRS),
+        model_writer=model,
+        vocab_size=60,
+        minloglevel=2,
+        remove_extra_whitespaces=removed,
+        add_dummy_prefix=prefix,
+        **{"pad_id": PAD, "bos_id": BOS, "eos_id": EOS, "unk_id": UNK},
+    )
+    tokenizer = from_bytes(model.getvalue())
+    space = tokenizer.pieces().index("\u2581")
+    (word,) = {token for token, piece in enumerate(tokenizer.pieces()) if piece == "s"}
+    for ids in ([space, word, space], [space, space, word], [word, space, space, word], [space]):
+        assert tokenizer.decode([ids]) == [tokenizer._processor.decode(ids)]
+
+
+def test_text_comes_token_by_token():
+    tokenizer = trained(byte_fallback=True, vocab_size=400).source
+    for text in ("old Haus 日本", "日", ""):
+        ids, stream = tokenizer.encode([text])[0], tokenizer.stream()
+        said = [stream.add(token) for token in [*ids, EOS, *ids]]
+        assert "".join(said) + stream.end() == tokenizer.decode([ids])[0] == text
+        assert "\ufffd" not in "".join(said)
 
 
 def test_pieces(tokenizer):
+    assert tokenizer.pieces() == tokenizer.pieces(range(tokenizer.size))
     pieces = tokenizer.pieces(np.array(tokenizer.encode(["old house"])[0]))
     assert "".join(pieces) == "\u2581old\u2581house"
     assert tokenizer.pieces([PAD, BOS, EOS, UNK]) == ["<pad>", "<s>", "</s>", "<unk>"]
@@ -91,6 +135,8 @@ def test_given_models(tmp_path):
     source, target = (str(tmp_path / name) for name in ("source.model", "target.model"))
     assert read_given(TokenizerConfig(model=source)).shared
     assert read_given(TokenizerConfig(model=source, target_model=target)).to_files() == files
+    (tmp_path / "bytes.json").write_bytes(trained(algorithm="bytes").source.model_bytes)
+    assert read_given(TokenizerConfig(model=str(tmp_path / "bytes.json"))).target.size == 260
 
 
 # --- bad input, each with its message ---

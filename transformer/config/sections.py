@@ -4,6 +4,9 @@ import dataclasses
 
 from transformer.config.options import option, section
 
+SPECIAL_PIECES = 4
+"""Padding, begin, end, unknown: the first pieces of every vocabulary."""
+
 
 @dataclasses.dataclass
 class ModelConfig:
@@ -132,6 +135,15 @@ class DataConfig:
         lines:SOURCE_FILES:TARGET_FILES             aligned line files (plain, .gz, .xz), commas between several
         tsv:FILES                                   source TAB target
         tfds:NAME/CONFIG[:SPLIT]                    a TensorFlow Datasets set, e.g. tfds:wmt14_translate/de-en
+
+    A language model is trained on documents. A pair is one: its source, a line end and its target, of which only the
+    target is learned. These are text alone, for language models only:
+        text:[SPLITTING:]FILES                      text files, every character kept; also .gz, .xz, names with *
+        tfds_text:NAME/CONFIG[:SPLIT[:FEATURE]]     a TFDS set; FEATURE holds the text, unset: text
+        phrasebook_text[:SPLIT[:COUNT]]             the phrasebook's sentences in the target language
+    SPLITTING says what a document is: file, a whole file (so also when it is left out); lines, a line; paragraphs, what
+    blank lines separate; jsonl, the field "text" of a JSON object a line. A part of a file is written behind its name:
+    text:book.txt[:90%] and text:book.txt[90%:] are its first and last characters (documents that begin there).
     """
 
     train: tuple[str, ...] = option(("phrasebook:train",), "Training corpora, written as said above.")
@@ -142,22 +154,28 @@ class DataConfig:
     data_dir: str | None = option(None, "Where TFDS finds prepared data sets; unset: its own default.")
     cache_dir: str | None = option(None, "Where tokenised corpora are kept; unset: ~/.cache/transformer/data.")
     max_length: int = option(
-        128, "Longest sentence of either side in tokens, end included; longer pairs are dropped.", above=0
+        128,
+        "Longest sentence of either side in tokens, end included; longer pairs are dropped. A language model's "
+        "documents are not: those longer than pack_length are cut.",
+        above=0,
     )
     max_length_ratio: float = option(
         0.0, "Drop pairs whose sides differ by more than this factor in words, 1 or more; 0: keep.", at_least=0
     )
-    deduplicate: bool = option(False, "Drop training pairs seen before.")
+    deduplicate: bool = option(
+        False, "Drop training pairs, or documents of less than a million characters, seen before."
+    )
     batching: str = option(
         "buckets",
-        "buckets: rows of similar length, a few shapes; packing: several examples a row, one shape, with segments.",
+        "buckets: rows of similar length, a few shapes; packing: several examples a row, one shape, with segments. "
+        "A language model's documents are always packed.",
         ("buckets", "packing"),
     )
     batch_tokens: int = option(
         4096, "Tokens a side in a batch, padding included; the rows follow from the length.", above=0
     )
     num_buckets: int = option(6, "Batch shapes used by length buckets (each is compiled once).", above=0)
-    pack_length: int = option(256, "Length of a packed row.", above=0)
+    pack_length: int = option(256, "Length of a packed row: how far a language model looks back at most.", above=0)
     rows_multiple_of: int = option(
         8,
         "Rows of every batch are a multiple of this, so that data * fsdp devices * training.accumulate may divide it.",
@@ -172,18 +190,36 @@ class DataConfig:
 
 @dataclasses.dataclass
 class TokenizerConfig:
-    """Text <-> pieces, by SentencePiece. Trained on the training text unless a model file is given."""
+    """Text <-> pieces. Trained on the training text unless a model file is given.
 
-    model: str | None = option(None, "A trained SentencePiece .model file for both sides (or the source, see below).")
-    target_model: str | None = option(
-        None, "A second .model file for the target side; makes the vocabularies separate."
+    SentencePiece (bpe, unigram) trained for a language model keeps every space and line end, and with byte_fallback
+    every character but U+2581, which becomes a space. Trained for translation it normalises text.
+    """
+
+    model: str | None = option(
+        None, "A SentencePiece .model, or another run's tokenizer file, for both sides (or the source, see below)."
     )
-    algorithm: str = option("bpe", "How pieces are found when a model is trained.", ("bpe", "unigram"))
+    target_model: str | None = option(None, "A second such file for the target side; makes the vocabularies separate.")
+    algorithm: str = option(
+        "bpe",
+        "How pieces are found when no file is given: bpe and unigram by SentencePiece; characters: all those of the "
+        "training text; bytes: the 256 of UTF-8.",
+        ("bpe", "unigram", "characters", "bytes"),
+    )
     vocab_size: int = option(
-        8000, "Pieces, a side when the vocabularies are separate; unused when a model is given.", above=0
+        8000,
+        "Pieces of bpe and unigram, a side when the vocabularies are separate; unused when a model is given.",
+        above=0,
+    )
+    size_multiple_of: int = option(
+        1,
+        "Pieces of characters and bytes are filled up to a multiple of this, so that mesh.tensor may divide.",
+        above=0,
     )
     shared: bool = option(True, "One vocabulary for both languages (section 5.1) when a model is trained.")
-    sample_lines: int = option(2_000_000, "Lines a side the model is trained on, drawn evenly; 0: all.", at_least=0)
+    sample_lines: int = option(
+        2_000_000, "Lines a side that SentencePiece is trained on, drawn evenly; 0: all.", at_least=0
+    )
     character_coverage: float = option(
         0.9999, "Share of characters that get a piece; 0.9995 for Chinese, Japanese.", at_least=0.98, at_most=1
     )
@@ -193,6 +229,15 @@ class TokenizerConfig:
     def shares_vocabulary(self) -> bool:
         """Whether both sides have one vocabulary, trained or given."""
         return self.shared if self.model is None else self.target_model is None
+
+    @property
+    def known_size(self) -> int | None:
+        """Pieces of a vocabulary, where they follow from the config alone; None: from a file or from the text."""
+        if self.model is not None or self.algorithm == "characters":
+            return None
+        if self.algorithm == "bytes":
+            return -(-(SPECIAL_PIECES + 256) // self.size_multiple_of) * self.size_multiple_of
+        return self.vocab_size
 
 
 @dataclasses.dataclass

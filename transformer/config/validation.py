@@ -8,7 +8,7 @@ from typing import Any
 
 from transformer.config.field_info import FieldInfo, example, fields, get
 from transformer.config.options import ConfigError
-from transformer.config.sections import Config, TokenizerConfig
+from transformer.config.sections import SPECIAL_PIECES, Config
 
 
 def validate(config: Config) -> Config:
@@ -55,9 +55,9 @@ def _check_range(info: FieldInfo, value: Any) -> None:
 
 
 def _check_combinations(config: Config) -> None:
+    _check_tokenizer(config)
     _check_model(config)
     _check_data(config)
-    _check_tokenizer(config.tokenizer)
     _check_training(config)
     _check_mesh(config)
 
@@ -101,11 +101,15 @@ def _check_positions(config: Config) -> None:
     model, data = config.model, config.data
     if model.positions in ("sinusoidal", "sinusoidal_t2t") and model.d_model % 2:
         raise ConfigError("model.d_model", model.d_model, "is odd", "Sinusoids come in pairs: make it even.")
-    if model.positions == "learned" and model.max_length < data.max_length:
+    # The longest that training text gets: a language model's is cut into rows.
+    field, longest = "max_length", data.max_length
+    if model.architecture == "language_model":
+        field, longest = "pack_length", data.pack_length
+    if model.positions == "learned" and model.max_length < longest:
         raise ConfigError(
             "model.max_length",
             model.max_length,
-            f"learned positions end before data.max_length = {data.max_length}",
+            f"learned positions end before data.{field} = {longest}",
             "Raise the former or lower the latter.",
         )
     if model.positions == "rotary" and model.key_size % 2:
@@ -129,6 +133,8 @@ def _check_positions(config: Config) -> None:
 
 def _check_data(config: Config) -> None:
     data = config.data
+    of_documents = config.model.architecture == "language_model"
+    packed = of_documents or data.batching == "packing"
     if not data.train:
         raise ConfigError("data.train", data.train, "is empty", "Name a corpus, such as lines:train.en:train.de.")
     if not data.validation:
@@ -145,21 +151,21 @@ def _check_data(config: Config) -> None:
             "would drop even pairs of equal length",
             "Set it to 1 or more, or to 0 to keep all.",
         )
-    if data.batching == "packing" and data.pack_length < data.max_length:
+    if packed and not of_documents and data.pack_length < data.max_length:
         raise ConfigError(
             "data.pack_length",
             data.pack_length,
             f"a pair of data.max_length = {data.max_length} does not fit a row",
             "Raise pack_length or lower max_length.",
         )
-    if data.batching == "packing" and data.pack_length % data.lengths_multiple_of:
+    if packed and data.pack_length % data.lengths_multiple_of:
         raise ConfigError(
             "data.pack_length",
             data.pack_length,
             f"is no multiple of data.lengths_multiple_of = {data.lengths_multiple_of}",
             "Change one of them.",
         )
-    longest = data.pack_length if data.batching == "packing" else data.max_length
+    longest = data.pack_length if packed else data.max_length
     if data.batch_tokens < longest * data.rows_multiple_of:
         raise ConfigError(
             "data.batch_tokens",
@@ -169,14 +175,25 @@ def _check_data(config: Config) -> None:
         )
 
 
-def _check_tokenizer(tokenizer: TokenizerConfig) -> None:
+def _check_tokenizer(config: Config) -> None:
+    tokenizer = config.tokenizer
+    of_documents = config.model.architecture == "language_model"
     if tokenizer.target_model and not tokenizer.model:
         raise ConfigError(
             "tokenizer.target_model", tokenizer.target_model, "has no source model beside it", "Set tokenizer.model."
         )
-    # The special pieces, and one for each byte.
-    taken = 4 + 256 * tokenizer.byte_fallback
-    if tokenizer.model is None and tokenizer.vocab_size <= taken:
+    if of_documents and not tokenizer.shares_vocabulary:
+        field = "shared" if tokenizer.model is None else "target_model"
+        raise ConfigError(
+            f"tokenizer.{field}",
+            tokenizer.shared if tokenizer.model is None else tokenizer.target_model,
+            "makes two vocabularies, and a language model has one",
+            "Set it to true." if tokenizer.model is None else "Leave it unset.",
+        )
+    # The special pieces, one for each byte, and the line end of documents.
+    taken = SPECIAL_PIECES + 256 * tokenizer.byte_fallback + of_documents
+    by_sentencepiece = tokenizer.model is None and tokenizer.algorithm in ("bpe", "unigram")
+    if by_sentencepiece and tokenizer.vocab_size <= taken:
         raise ConfigError(
             "tokenizer.vocab_size",
             tokenizer.vocab_size,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from transformer.data.errors import DataError
-from transformer.data.rows import Shape
+from transformer.data.rows import Shape, in_blocks
 from transformer.data.store import Ragged, TokenStore
 from transformer.data.tokenizer import BOS, EOS
 
@@ -28,6 +28,12 @@ class Layout:
     shape: Shape
     examples: np.ndarray
     rows: np.ndarray
+
+    def share(self, blocks: Sequence[int], count: int) -> "Layout":
+        """Of `count` equal blocks of rows what those with these numbers hold, as a batch of its own."""
+        chosen, rows = in_blocks(self.rows, self.shape.rows, blocks, count)
+        shape = dataclasses.replace(self.shape, rows=len(blocks) * self.shape.rows // count)
+        return Layout(shape, self.examples[chosen], rows)
 
     @functools.cached_property
     def first_of_row(self) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""From a corpus string (see `config.DataConfig`) to pairs of sentences."""
+"""From a corpus string (see `config.DataConfig`) to pairs of sentences, or to documents."""
 
 import dataclasses
 import math
@@ -7,14 +7,16 @@ from pathlib import Path
 from typing import Protocol
 
 from transformer.config import DataConfig
+from transformer.data.documents import Part, TextSource, of_pair
 from transformer.data.errors import DataError
 from transformer.data.line_files import LineFiles, TsvFiles, check_files
-from transformer.data.phrasebook_source import Phrasebook
-from transformer.data.tfds_source import TfdsSet
+from transformer.data.phrasebook_source import Phrasebook, PhrasebookText
+from transformer.data.text_files import TextFiles
+from transformer.data.tfds_source import TfdsSet, TfdsText
 
 
 class Source(Protocol):
-    """Where pairs come from: one class a kind of corpus.
+    """Where pairs come from: one class a kind of corpus. Where text alone does: `documents.TextSource`.
 
     `identity` and the bytes of `files()` together decide every pair: text is cached under their hash.
     """
@@ -33,7 +35,7 @@ class Corpus:
 
     name: str
     weight: float
-    source: Source
+    source: Source | TextSource
 
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(source, target) sentences without surrounding whitespace, in file order; either may be empty.
@@ -41,6 +43,11 @@ class Corpus:
         Raises:
           DataError: for what is wrong with the text where it is met, and for a corpus without any pair.
         """
+        if isinstance(self.source, TextSource):
+            raise DataError(
+                f"corpus {self.name!r} is text alone, and a translator learns from pairs. Name a corpus of pairs, such "
+                "as lines:SOURCE_FILES:TARGET_FILES, or set model.architecture to language_model."
+            )
         empty = True
         for pair in self.source.pairs():
             empty = False
@@ -48,6 +55,26 @@ class Corpus:
         if empty:
             raise DataError(
                 f"corpus {self.name!r} is empty: it has no lines at all. Check that its files were written."
+            )
+
+    def documents(self) -> Iterator[Part]:
+        """The documents of a language model, in file order; texts may be empty. Of pairs, sources are prompts.
+
+        Raises:
+          DataError: as `pairs`.
+        """
+        if not isinstance(self.source, TextSource):
+            for source, target in self.pairs():
+                yield from of_pair(source, target)
+            return
+        empty = True
+        for part in self.source.documents():
+            empty = False
+            yield part
+        if empty:
+            raise DataError(
+                f"corpus {self.name!r} is empty: it has no text at all. Check that its files were written, or name a "
+                "larger part of them."
             )
 
 
@@ -69,10 +96,17 @@ def parse(text: str, data: DataConfig) -> Corpus:
             return Corpus(name, weight, TsvFiles.parse(rest, name))
         case "tfds":
             return Corpus(name, weight, TfdsSet.parse(rest, name, languages, data.data_dir))
+        case "text":
+            return Corpus(name, weight, TextFiles.parse(rest, name))
+        case "tfds_text":
+            return Corpus(name, weight, TfdsText.parse(rest, name, data.data_dir))
+        case "phrasebook_text":
+            return Corpus(name, weight, PhrasebookText(Phrasebook.parse(rest, name, languages)))
     raise DataError(
         f"corpus {text!r} is of unknown kind {kind!r}. Write phrasebook[:SPLIT[:COUNT]], "
-        "lines:SOURCE_FILES:TARGET_FILES, tsv:FILES or tfds:NAME/CONFIG[:SPLIT], with an optional weight "
-        "such as 2* before it."
+        "lines:SOURCE_FILES:TARGET_FILES, tsv:FILES or tfds:NAME/CONFIG[:SPLIT]; for a language model also "
+        "text:FILES, tfds_text:NAME/CONFIG[:SPLIT] or phrasebook_text[:SPLIT[:COUNT]]; with an optional weight such "
+        "as 2* before it."
     )
 
 

@@ -11,7 +11,7 @@ from transformer.config import DataConfig
 
 @dataclasses.dataclass(frozen=True)
 class FilterReport:
-    """Pairs kept, and pairs dropped by the first reason that applied, in the order of the fields."""
+    """Pairs kept, and pairs dropped by the first reason that applied, in the order of the fields; or documents."""
 
     kept: int = 0
     empty: int = 0
@@ -27,11 +27,11 @@ class FilterReport:
     def total(self) -> int:
         return sum(dataclasses.asdict(self).values())
 
-    def text(self) -> str:
+    def text(self, examples_are: str = "pairs") -> str:
         """One line, such as `kept 28,990 of 29,000 pairs; dropped: 7 empty, 3 too long`."""
         reasons = {name: count for name, count in dataclasses.asdict(self).items() if name != "kept" and count}
         dropped = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in reasons.items())
-        return f"kept {self.kept:,} of {self.total:,} pairs" + (f"; dropped: {dropped}" if dropped else "")
+        return f"kept {self.kept:,} of {self.total:,} {examples_are}" + (f"; dropped: {dropped}" if dropped else "")
 
 
 def within_ratio(source: str, target: str, data: DataConfig) -> bool:
@@ -82,5 +82,5 @@ class SeenPairs:
 
 
 def _hash(source: str, target: str) -> int:
-    # No sentence holds a line end, so it can stand between the two.
-    return int.from_bytes(hashlib.blake2b(f"{source}\n{target}".encode(), digest_size=8).digest())
+    # The length says where one ends and the other begins.
+    return int.from_bytes(hashlib.blake2b(f"{len(source)} {source}{target}".encode(), digest_size=8).digest())

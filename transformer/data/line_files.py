@@ -36,7 +36,7 @@ class LineFiles:
                 f"corpus {corpus!r} has {len(sides)} sides, not 2. Write lines:SOURCE_FILES:TARGET_FILES, with commas "
                 "between several files of a side; a file name cannot hold a colon or a comma."
             )
-        source_files, target_files = (_parse_paths(side, corpus) for side in sides)
+        source_files, target_files = (parse_paths(side, corpus) for side in sides)
         if len(source_files) != len(target_files):
             raise DataError(
                 f"corpus {corpus!r} names {len(source_files)} source files and {len(target_files)} target files. "
@@ -65,7 +65,7 @@ class TsvFiles:
     @classmethod
     def parse(cls, rest: str, corpus: str) -> "TsvFiles":
         """Reads what stands behind `tsv:`; `corpus` is the whole string, for errors."""
-        return cls(_parse_paths(rest, corpus))
+        return cls(parse_paths(rest, corpus))
 
     @property
     def identity(self) -> str:
@@ -77,7 +77,7 @@ class TsvFiles:
     def pairs(self) -> Iterator[tuple[str, str]]:
         for path in self.paths:
             # The tab is looked for before stripping: an empty side must not take the other side's place.
-            for number, line in enumerate(_decoded(path), start=1):
+            for number, line in enumerate(decoded_lines(path), start=1):
                 columns = line.split("\t")
                 if len(columns) != 2:
                     raise DataError(
@@ -101,10 +101,10 @@ def read_lines(path: Path) -> Iterator[str]:
     Raises:
       DataError: where bytes are not UTF-8 (with line and offset), or a compressed file is damaged.
     """
-    return (line.strip() for line in _decoded(path))
+    return (line.strip() for line in decoded_lines(path))
 
 
-def _parse_paths(names: str, corpus: str) -> tuple[Path, ...]:
+def parse_paths(names: str, corpus: str) -> tuple[Path, ...]:
     """The files of a comma-separated list; ~ is the home folder."""
     parts = names.split(",")
     if not all(parts):
@@ -128,8 +128,12 @@ def _aligned(source_file: Path, target_file: Path) -> Iterator[tuple[str, str]]:
         yield source, target
 
 
-def _decoded(path: Path) -> Iterator[str]:
-    """Lines with their surrounding whitespace."""
+def decoded_lines(path: Path) -> Iterator[str]:
+    """The lines of one file as they stand there, line ends included; a byte order mark is left out.
+
+    Raises:
+      DataError: as `read_lines`.
+    """
     number = 0
     try:
         with _open(path) as file:

@@ -20,6 +20,8 @@ class Purpose(enum.IntEnum):
     PASS = 1
     ROWS = 2
     BATCHES = 3
+    DOCUMENTS = 4
+    PHASE = 5
 
 
 def permutation(size: int, seed: int, purpose: Purpose, number: int = 0, time: int = 0) -> np.ndarray:
@@ -33,23 +35,43 @@ def permutation(size: int, seed: int, purpose: Purpose, number: int = 0, time: i
     return (keys & np.uint64(0xFFFFFFFF)).astype(np.int32)
 
 
-def window(pool: Pool, seed: int, number: int, epoch: int) -> np.ndarray:
-    """The rows an epoch takes from a pool, int32 [pool.taken].
+def below(bound: int, seed: int, purpose: Purpose, number: int = 0, time: int = 0) -> int:
+    """A random number from 0 to bound - 1, of much less than 64 bits; arguments as of `permutation`."""
+    key = np.array([seed << 32 | time, purpose << 32 | number], np.uint64)
+    return int(np.random.Philox(key=key).random_raw()) % bound
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Taken:
+    """Rows that an epoch takes from one pass through a pool: int32 [n]."""
+
+    passed: int
+    rows: np.ndarray
+
+
+def taken(pool: Pool, seed: int, number: int, epoch: int) -> list[Taken]:
+    """The rows an epoch takes from a pool, `pool.taken` in all.
 
     The pool is passed through again and again, each time in a new random order, and the epochs follow each other
     along these passes: at any time, every row has been taken equally often, give or take one.
     """
     if not pool.size:
-        return np.zeros(0, np.int32)
+        return []
     begin, end = epoch * pool.taken, (epoch + 1) * pool.taken
     parts = []
     for passed in range(begin // pool.size, -(-end // pool.size)):
         first, last = max(begin - passed * pool.size, 0), min(end - passed * pool.size, pool.size)
         if last - first == pool.size:  # The whole pool: the epoch shuffles it anyway.
-            parts.append(np.arange(pool.size, dtype=np.int32))
+            parts.append(Taken(passed, np.arange(pool.size, dtype=np.int32)))
         else:
-            parts.append(permutation(pool.size, seed, Purpose.PASS, number, passed)[first:last])
-    return np.concatenate(parts)
+            parts.append(Taken(passed, permutation(pool.size, seed, Purpose.PASS, number, passed)[first:last]))
+    return parts
+
+
+def window(pool: Pool, seed: int, number: int, epoch: int) -> np.ndarray:
+    """The rows an epoch takes from a pool, int32 [pool.taken], where all passes are the same but for their order."""
+    parts = [part.rows for part in taken(pool, seed, number, epoch)]
+    return np.concatenate(parts) if parts else np.zeros(0, np.int32)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+from transformer.data.documents import Part, TextSource, in_parts
 from transformer.data.errors import DataError
 
 _SPLITS = ("train", "validation", "test")
@@ -19,7 +20,7 @@ class Phrasebook:
 
     @classmethod
     def parse(cls, rest: str, corpus: str, languages: tuple[str, str]) -> "Phrasebook":
-        """Reads what stands behind `phrasebook`; `corpus` is the whole string, for errors."""
+        """Reads what stands behind `phrasebook:`; `corpus` is the whole string, for errors."""
         if sorted(languages) != ["de", "en"]:
             raise DataError(
                 f"corpus {corpus!r} is English and German, not {languages[0]!r} to {languages[1]!r}. Set "
@@ -53,6 +54,23 @@ class Phrasebook:
                 yield (pair.source, pair.target) if self.source_language == "en" else (pair.target, pair.source)
         except ValueError as error:
             raise DataError(f"corpus phrasebook:{self.split}: {error}. Ask for no more than that.") from error
+
+
+@dataclasses.dataclass(frozen=True)
+class PhrasebookText(TextSource):
+    """`phrasebook_text[:SPLIT[:COUNT]]`: the sentences on the target side, each a document."""
+
+    phrasebook: Phrasebook
+
+    @property
+    def identity(self) -> str:
+        return f"text of {self.phrasebook.identity}"
+
+    def files(self) -> list[Path]:
+        return self.phrasebook.files()
+
+    def documents(self) -> Iterator[Part]:
+        return (part for _, target in self.phrasebook.pairs() for part in in_parts([target]))
 
 
 def _parse_count(written: str, corpus: str) -> int:

@@ -9,18 +9,20 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from transformer.config import Config, DataConfig, TokenizerConfig
 from transformer.data import corpora
 from transformer.data.cache import Cache, atomic_folder, key_of
 from transformer.data.corpora import Corpus
 from transformer.data.errors import DataError
+from transformer.data.evaluation_set import EvaluationSet
 from transformer.data.filters import FilterReport, SeenPairs
+from transformer.data.forms import DocumentForm, PairForm, Store, of_config
 from transformer.data.progress import Progress, silent
-from transformer.data.shards import SHARD_PAIRS, ShardFolder, chunks, tokenise
+from transformer.data.shards import SHARD_PAIRS, ShardFolder, chunks
 from transformer.data.store import TokenStore
 from transformer.data.tokenizer import Tokenizers, read_given
-from transformer.data.tokenizer_training import train
 
 # Raise it when the same text and settings begin to give other tokens.
 _FORMAT = 1
@@ -32,21 +34,7 @@ class TrainingSet:
 
     name: str
     weight: float
-    store: TokenStore
-    report: FilterReport
-
-
-@dataclasses.dataclass(frozen=True)
-class EvaluationSet:
-    """Text to be scored on: all of it as text, for BLEU; as tokens, for the loss, the pairs that the model takes.
-
-    `store` lacks pairs with an empty side or one beyond `data.max_length`; `report` counts them.
-    """
-
-    name: str
-    sources: list[str]
-    targets: list[str]
-    store: TokenStore
+    store: Store
     report: FilterReport
 
 
@@ -68,7 +56,10 @@ class Prepared:
         lines = [f"vocabulary: {' and '.join(sizes)} pieces ({kind})"]
         roles = [("train", corpus) for corpus in self.train]
         roles += [("validation", self.validation), *(("test", corpus) for corpus in self.test)]
-        lines += [f"{role}: {corpus.name}: {corpus.report.text()}" for role, corpus in roles]
+        lines += [
+            f"{role}: {corpus.name}: {corpus.report.text(corpus.store.examples_are)}{_of_text(corpus)}"
+            for role, corpus in roles
+        ]
         return "\n".join(lines)
 
 
@@ -85,33 +76,35 @@ def prepare(config: Config, *, tokenizers: Tokenizers | None = None, progress: P
       ConfigError: for a tokenizer that does not fit, or a cache that cannot be written.
     """
     data = config.data
+    form = of_config(config)
     training = [corpora.parse(text, data) for text in data.train]
     validation = [_parse_unweighted(text, data) for text in data.validation]
     test = [_parse_unweighted(text, data) for text in data.test]
     corpora.check([*training, *validation, *test])
     # Small, and read first: their faults should not show after an hour of work on the training text.
-    validation_pairs = [pair for corpus in validation for pair in corpus.pairs()]
-    test_pairs = [list(corpus.pairs()) for corpus in test]
+    validation_items = [item for corpus in validation for item in form.items(corpus)]
+    test_items = [list(form.items(corpus)) for corpus in test]
 
-    preparation = _Preparation(training, data, Cache.open(data.cache_dir), progress)
+    preparation = _Preparation(training, form, data, Cache.open(data.cache_dir), progress)
     if tokenizers is None:
         tokenizers = preparation.tokenizers(config.tokenizer)
-    held_out = evaluation_set(" + ".join(data.validation), validation_pairs, tokenizers, data)
+    held_out = _evaluation_set(" + ".join(data.validation), validation_items, form, tokenizers, data)
     tests = [
-        evaluation_set(corpus.name, pairs, tokenizers, data) for corpus, pairs in zip(test, test_pairs, strict=True)
+        _evaluation_set(corpus.name, items, form, tokenizers, data)
+        for corpus, items in zip(test, test_items, strict=True)
     ]
     training_sets = [preparation.training_set(index, tokenizers) for index in range(len(training))]
     return Prepared(tokenizers, training_sets, held_out, tests)
 
 
-def evaluation_set(
-    name: str, pairs: Sequence[tuple[str, str]], tokenizers: Tokenizers, data: DataConfig
+def _evaluation_set(
+    name: str, items: Sequence[Any], form: PairForm | DocumentForm, tokenizers: Tokenizers, data: DataConfig
 ) -> EvaluationSet:
-    """Text and tokens to score on. No pair is left out of the text: scores are of the whole set."""
-    made = tokenise(pairs, tokenizers, dataclasses.replace(data, max_length_ratio=0.0))
+    # Scores are of the whole set.
+    made = form.evaluation_set(name, items, tokenizers, dataclasses.replace(data, max_length_ratio=0.0))
     if not made.report.kept:
-        raise _nothing_left(name, made.report, data)
-    return EvaluationSet(name, [pair[0] for pair in pairs], [pair[1] for pair in pairs], made.store, made.report)
+        raise _nothing_left(name, made.report, form.store, data)
+    return made
 
 
 def _parse_unweighted(text: str, data: DataConfig) -> Corpus:
@@ -124,8 +117,16 @@ def _parse_unweighted(text: str, data: DataConfig) -> Corpus:
 class _Preparation:
     """What is made of the training corpora, and kept in the cache."""
 
-    def __init__(self, training: list[Corpus], data: DataConfig, cache: Cache, progress: Progress):
+    def __init__(
+        self,
+        training: list[Corpus],
+        form: PairForm | DocumentForm,
+        data: DataConfig,
+        cache: Cache,
+        progress: Progress,
+    ):
         self._training = training
+        self._form = form
         self._data = data
         self._cache = cache
         self._progress = progress
@@ -139,14 +140,14 @@ class _Preparation:
         """Read from the files given, or trained on all training text; weights do not matter here."""
         if config.model is not None:
             return read_given(config)
-        key = key_of("tokenizer", _FORMAT, self._contents, dataclasses.asdict(config))
+        key = key_of("tokenizer", _FORMAT, self._form.name, self._contents, dataclasses.asdict(config))
         folder = self._cache.root / "tokenizers" / key
         with self._cache.lock(key, self._waiting):
             if not folder.exists():
                 self._counts = {index: self._count(corpus) for index, corpus in enumerate(self._training)}
                 total = sum(self._counts.values())
                 self._progress("training the tokenizer", 0, total)
-                trained = train(self._all_pairs, total, config)
+                trained = self._form.train(self._all_items, total, config)
                 with atomic_folder(folder) as unfinished:
                     for name, content in trained.to_files().items():
                         (unfinished / name).write_bytes(content)
@@ -157,57 +158,57 @@ class _Preparation:
         corpus = self._training[index]
         key = self._tokens_key(index, tokenizers)
         folder = self._cache.root / "tokens" / key
-        shards = ShardFolder(folder.with_name(f"{key}.parts"))
+        shards = self._form.shards(folder.with_name(f"{key}.parts"))
         with self._cache.lock(key, self._waiting):
             if not folder.exists():
                 self._tokenise(index, tokenizers, shards, folder)
             # Outside of that: a kill may have come between the two.
             shards.remove()
         report = FilterReport(**json.loads((folder / "report.json").read_text()))
-        return TrainingSet(corpus.name, corpus.weight, TokenStore.open(folder), report)
+        return TrainingSet(corpus.name, corpus.weight, self._form.open(folder), report)
 
     def _tokens_key(self, index: int, tokenizers: Tokenizers) -> str:
         data = self._data
         models = [hashlib.sha256(side.model_bytes).hexdigest() for side in (tokenizers.source, tokenizers.target)]
         # With deduplication a corpus depends on those before it.
         contents = self._contents[: index + 1] if data.deduplicate else [self._contents[index]]
-        return key_of("tokens", _FORMAT, contents, models, data.max_length, data.max_length_ratio, data.deduplicate)
+        return key_of("tokens", _FORMAT, self._form.settings(data), contents, models, data.deduplicate)
 
-    def _tokenise(self, index: int, tokenizers: Tokenizers, shards: ShardFolder, folder: Path) -> None:
+    def _tokenise(self, index: int, tokenizers: Tokenizers, shards: ShardFolder[Any], folder: Path) -> None:
         corpus = self._training[index]
         what, total = f"tokenising {corpus.name}", self._counts.get(index)
         shards.make(
-            corpus.pairs(),
+            self._form.items(corpus),
             tokenizers,
             self._data,
-            self._seen_before(index),
+            self._seen_before(index, shards),
             lambda done: self._progress(what, done, total),
         )
         report = shards.report()
         if not report.kept:
-            raise _nothing_left(corpus.name, report, self._data)
+            raise _nothing_left(corpus.name, report, self._form.store, self._data)
         with atomic_folder(folder) as unfinished:
             shards.join(unfinished)
             (unfinished / "report.json").write_text(json.dumps(dataclasses.asdict(report)))
 
-    def _seen_before(self, index: int) -> SeenPairs | None:
-        """All pairs of the corpora before this one, when duplicates are dropped."""
+    def _seen_before(self, index: int, shards: ShardFolder[Any]) -> SeenPairs | None:
+        """All that the corpora before this one hold, when duplicates are dropped."""
         if not self._data.deduplicate:
             return None
         seen = SeenPairs()
         for corpus in self._training[:index]:
-            for chunk in chunks(corpus.pairs(), SHARD_PAIRS):
-                seen.add(chunk)
+            for chunk in shards.chunks(self._form.items(corpus)):
+                shards.add_unseen(chunk, seen)
         return seen
 
-    def _all_pairs(self) -> Iterator[tuple[str, str]]:
+    def _all_items(self) -> Iterator[Any]:
         for corpus in self._training:
-            yield from corpus.pairs()
+            yield from self._form.items(corpus)
 
     def _count(self, corpus: Corpus) -> int:
-        """Pairs of a corpus. Reading it whole here finds its faults before a model is trained on it."""
+        """Items of a corpus. Reading it whole here finds its faults before a model is trained on it."""
         count = 0
-        for chunk in chunks(corpus.pairs(), SHARD_PAIRS):
+        for chunk in chunks(self._form.items(corpus), SHARD_PAIRS):
             count += len(chunk)
             self._progress(f"reading {corpus.name}", count, None)
         return count
@@ -216,13 +217,27 @@ class _Preparation:
         self._progress("waiting for another process that prepares the same data", 0, None)
 
 
-def _nothing_left(name: str, report: FilterReport, data: DataConfig) -> DataError:
+def _of_text(corpus: TrainingSet | EvaluationSet) -> str:
+    """What else is to be said of a set of documents."""
+    if isinstance(corpus.store, TokenStore):
+        return ""
+    tokens = f"; {len(corpus.store.documents.tokens):,} tokens"
+    if isinstance(corpus, TrainingSet):
+        return tokens
+    return f"{tokens} of {corpus.target_bytes:,} bytes, {corpus.unknown_tokens:,} of them unknown"
+
+
+def _nothing_left(name: str, report: FilterReport, store: type[Store], data: DataConfig) -> DataError:
+    of_pairs = store is TokenStore
     remedies = {
-        "empty": "Check that both sides were written: one without text has no translation",
-        "duplicate": "Leave it out, as corpora before it hold the same pairs, or set data.deduplicate to False",
+        "empty": "Check that both sides were written: one without text has no translation"
+        if of_pairs
+        else "Check that the files were written",
+        "duplicate": f"Leave it out, as corpora before it hold the same {store.examples_are}, or set data.deduplicate "
+        "to False",
         "length_ratio": f"Raise data.max_length_ratio (now {data.max_length_ratio}), or check that the two "
         "sides belong together line by line",
         "too_long": f"Raise data.max_length (now {data.max_length}), or split the text into sentences",
     }
     reason = max(remedies, key=dataclasses.asdict(report).__getitem__)
-    return DataError(f"nothing is left of corpus {name!r}: {report.text()}. {remedies[reason]}.")
+    return DataError(f"nothing is left of corpus {name!r}: {report.text(store.examples_are)}. {remedies[reason]}.")

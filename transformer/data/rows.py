@@ -10,20 +10,36 @@ from transformer.config import DataConfig
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Shape:
-    """The size of a batch: rows, and tokens in a row on either side."""
+    """The size of a batch: rows, and tokens in a row on either side; a language model has no source, of length 0."""
 
     rows: int
     source_length: int
     target_length: int
 
     def __str__(self) -> str:
-        return f"{self.rows}x{self.source_length}+{self.target_length}"
+        lengths = (self.source_length, self.target_length) if self.source_length else (self.target_length,)
+        return f"{self.rows}x{'+'.join(map(str, lengths))}"
 
 
 def batch_rows(length: np.ndarray | int, data: DataConfig) -> np.ndarray:
     """Rows of a batch whose rows are `length` tokens: what batch_tokens holds, a multiple of rows_multiple_of."""
     rows = data.batch_tokens // np.asarray(length) // data.rows_multiple_of * data.rows_multiple_of
     return np.maximum(rows, data.rows_multiple_of)
+
+
+def in_blocks(rows: np.ndarray, total: int, blocks: Sequence[int], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows of a batch cut into `count` equal blocks, those in `blocks`, which ascend.
+
+    Args:
+      rows: int [n], the row of each of n things.
+      total: rows of the batch.
+
+    Returns:
+      Which of the things are in them, bool [n]; and the rows of those when only these blocks are left, int.
+    """
+    block, within = np.divmod(rows, total // count)
+    chosen = np.isin(block, blocks)
+    return chosen, (np.searchsorted(blocks, block) * (total // count) + within)[chosen]
 
 
 def ranges(starts: np.ndarray, counts: np.ndarray) -> np.ndarray:

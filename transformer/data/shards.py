@@ -4,6 +4,7 @@ Threads do, with nothing to start, to feed or to leave behind: SentencePiece enc
 threads are twice as fast as one.
 """
 
+import abc
 import dataclasses
 import itertools
 import os
@@ -12,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -34,10 +35,11 @@ Pairs = Sequence[tuple[str, str]]
 
 @dataclasses.dataclass(frozen=True)
 class Tokenised:
-    """Pairs as tokens, and what was left out of them."""
+    """Pairs as tokens, what was left out of them, and the bytes of UTF-8 that the targets kept take."""
 
     store: TokenStore
     report: FilterReport
+    target_bytes: int
 
 
 def tokenise(pairs: Pairs, tokenizers: Tokenizers, data: DataConfig) -> Tokenised:
@@ -48,57 +50,85 @@ def tokenise(pairs: Pairs, tokenizers: Tokenizers, data: DataConfig) -> Tokenise
         zip(
             tokenizers.source.encode([source for source, _ in even]),
             tokenizers.target.encode([target for _, target in even]),
+            (target for _, target in even),
             strict=True,
         )
     )
     # A text can be without tokens, such as one of zero-width spaces.
     filled = [ids for ids in encoded if ids[0] and ids[1]]
-    kept = [ids for ids in filled if fits(*ids, data)]
+    kept = [ids for ids in filled if fits(ids[0], ids[1], data)]
     report = FilterReport(
         kept=len(kept),
         empty=len(pairs) - len(present) + len(encoded) - len(filled),
         length_ratio=len(present) - len(even),
         too_long=len(filled) - len(kept),
     )
-    source = Ragged.from_lists([ids for ids, _ in kept], tokenizers.source.dtype)
-    target = Ragged.from_lists([ids for _, ids in kept], tokenizers.target.dtype)
-    return Tokenised(TokenStore(source, target), report)
+    source = Ragged.from_lists([ids for ids, _, _ in kept], tokenizers.source.dtype)
+    target = Ragged.from_lists([ids for _, ids, _ in kept], tokenizers.target.dtype)
+    return Tokenised(TokenStore(source, target), report, sum(len(text.encode()) for _, _, text in kept))
 
 
-@dataclasses.dataclass(frozen=True)
-class ShardFolder:
-    """The shards of one corpus: files named by their number and size, each there whole or not at all."""
+class ShardFolder(abc.ABC, Generic[_Item]):
+    """The shards of one corpus: files named by their number and kind, each there whole or not at all.
 
-    path: Path
+    Args:
+      path: the folder; `make` makes it.
+    """
+
+    def __init__(self, path: Path):
+        self._path = path
+
+    @abc.abstractmethod
+    def chunks(self, items: Iterable[_Item]) -> Iterator[list[_Item]]:
+        """What goes into one shard each; the same for the same corpus."""
+
+    @abc.abstractmethod
+    def add_unseen(self, chunk: list[_Item], seen: SeenPairs) -> list[_Item]:
+        """Those of a chunk that are not in `seen`, which they are added to."""
+
+    @abc.abstractmethod
+    def join(self, folder: Path) -> None:
+        """Writes all shards as one store into an existing folder."""
+
+    @property
+    @abc.abstractmethod
+    def _ending(self) -> str:
+        """Of the shards' names: another one where they hold other items."""
+
+    @abc.abstractmethod
+    def _tokenised(
+        self, chunk: list[_Item], tokenizers: Tokenizers, data: DataConfig
+    ) -> tuple[FilterReport, dict[str, np.ndarray]]:
+        """The arrays of a shard, and what was left out of it."""
 
     def make(
         self,
-        pairs: Iterable[tuple[str, str]],
+        items: Iterable[_Item],
         tokenizers: Tokenizers,
         data: DataConfig,
         seen: SeenPairs | None,
-        on_pairs: Callable[[int], None],
+        on_items: Callable[[int], None],
     ) -> None:
         """Makes every shard that is not there yet.
 
         Args:
-          pairs: the whole corpus, in its order.
-          seen: the pairs of earlier corpora, when duplicates are dropped; those of this one are added.
-          on_pairs: told how many pairs are done.
+          items: the whole corpus, in its order.
+          seen: what earlier corpora hold, when duplicates are dropped; this one's is added.
+          on_items: told how many are done.
         """
-        self.path.mkdir(exist_ok=True)
+        self._path.mkdir(exist_ok=True)
         # What a kill left half-written, and shards of another size.
-        for file in self.path.iterdir():
-            if not file.name.endswith(_ending()):
+        for file in self._path.iterdir():
+            if not file.name.endswith(self._ending):
                 file.unlink()
         threads = data.workers or min(os.cpu_count() or 1, _MOST_THREADS)
         pool = ThreadPoolExecutor(threads)
         pending: deque[Future[int]] = deque()
         done = 0
         try:
-            for number, chunk in enumerate(chunks(pairs, SHARD_PAIRS)):
-                # Also for a shard that is there: later ones need to know its pairs.
-                unseen = chunk if seen is None else _unseen(chunk, seen)
+            for number, chunk in enumerate(self.chunks(items)):
+                # Also for a shard that is there: later ones need to know what it holds.
+                unseen = chunk if seen is None else self.add_unseen(chunk, seen)
                 if self._file(number).exists():
                     done += len(chunk)
                 else:
@@ -106,10 +136,10 @@ class ShardFolder:
                 # A few ahead keep every thread busy; more would take the corpus into memory.
                 if len(pending) > 2 * threads:
                     done += pending.popleft().result()
-                on_pairs(done)
+                on_items(done)
             for made in pending:
                 done += made.result()
-                on_pairs(done)
+                on_items(done)
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -117,41 +147,52 @@ class ShardFolder:
         """What was kept and dropped in all shards."""
         return sum((FilterReport(*counts.tolist()) for counts in self._arrays("report")), FilterReport())
 
-    def join(self, folder: Path) -> None:
-        """Writes all shards as one store into an existing folder."""
-        for side in SIDES:
-            write_side(folder, side, list(self._arrays(f"{side}_offsets")), self._arrays(f"{side}_tokens"))
-
     def remove(self) -> None:
         """Deletes the shards, if there are any."""
-        shutil.rmtree(self.path, ignore_errors=True)
+        shutil.rmtree(self._path, ignore_errors=True)
 
     def _arrays(self, name: str) -> Iterator[np.ndarray]:
         """One array of every shard, in order, read one at a time."""
-        for path in sorted(self.path.glob("*.npz")):
+        for path in sorted(self._path.glob("*.npz")):
             with np.load(path) as shard:
                 yield shard[name]
 
-    def _make_one(self, number: int, pairs: Pairs, total: int, tokenizers: Tokenizers, data: DataConfig) -> int:
-        made = tokenise(pairs, tokenizers, data)
-        report = made.report + FilterReport(duplicate=total - len(pairs))
+    def _make_one(self, number: int, chunk: list[_Item], total: int, tokenizers: Tokenizers, data: DataConfig) -> int:
+        report, arrays = self._tokenised(chunk, tokenizers, data)
+        report += FilterReport(duplicate=total - len(chunk))
         with atomic_file(self._file(number)) as file:
-            np.savez(
-                file,
-                report=np.array(dataclasses.astuple(report)),
-                source_tokens=made.store.source.tokens,
-                source_offsets=made.store.source.offsets,
-                target_tokens=made.store.target.tokens,
-                target_offsets=made.store.target.offsets,
-            )
+            np.savez(file, report=np.array(dataclasses.astuple(report)), **arrays)
         return total
 
     def _file(self, number: int) -> Path:
-        return self.path / f"{number:06d}{_ending()}"
+        return self._path / f"{number:06d}{self._ending}"
 
 
-def _ending() -> str:
-    return f"-of-{SHARD_PAIRS}-pairs.npz"
+class PairShards(ShardFolder[tuple[str, str]]):
+    """Shards of pairs."""
+
+    def chunks(self, items: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+        return chunks(items, SHARD_PAIRS)
+
+    def add_unseen(self, chunk: list[tuple[str, str]], seen: SeenPairs) -> list[tuple[str, str]]:
+        # Empty ones stay, to be counted as that.
+        return [pair for pair, new in zip(chunk, seen.add(chunk), strict=True) if new or not all(pair)]
+
+    def join(self, folder: Path) -> None:
+        for side in SIDES:
+            write_side(folder, side, list(self._arrays(f"{side}_offsets")), self._arrays(f"{side}_tokens"))
+
+    @property
+    def _ending(self) -> str:
+        return f"-of-{SHARD_PAIRS}-pairs.npz"
+
+    def _tokenised(
+        self, chunk: list[tuple[str, str]], tokenizers: Tokenizers, data: DataConfig
+    ) -> tuple[FilterReport, dict[str, np.ndarray]]:
+        made = tokenise(chunk, tokenizers, data)
+        source, target = made.store.source, made.store.target
+        arrays = {"source_tokens": source.tokens, "source_offsets": source.offsets}
+        return made.report, arrays | {"target_tokens": target.tokens, "target_offsets": target.offsets}
 
 
 def chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
@@ -159,8 +200,3 @@ def chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     iterator = iter(items)
     while chunk := list(itertools.islice(iterator, size)):
         yield chunk
-
-
-def _unseen(pairs: Pairs, seen: SeenPairs) -> Pairs:
-    """Pairs not seen before. Empty ones stay, to be counted as that."""
-    return [pair for pair, new in zip(pairs, seen.add(pairs), strict=True) if new or not all(pair)]

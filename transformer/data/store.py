@@ -1,4 +1,5 @@
-"""Tokenised text as memory-mapped arrays: all tokens of a side in one flat array, and where each sentence begins.
+"""Tokenised text as memory-mapped arrays: all tokens of a side in one flat array, and where each sentence begins; or
+all of documents, and where each begins.
 
 Neither BOS nor EOS is stored; batches add them, so that the rows of a batch are one longer than the lengths here.
 """
@@ -8,10 +9,12 @@ import functools
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
 SIDES = ("source", "target")
+_DOCUMENTS, _PROMPT_LENGTHS = "documents", "prompt_lengths.npy"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -51,6 +54,8 @@ class Ragged:
 class TokenStore:
     """Aligned source and target sentences as tokens, without BOS and EOS."""
 
+    examples_are: ClassVar[str] = "pairs"
+
     source: Ragged
     target: Ragged
 
@@ -72,15 +77,80 @@ class TokenStore:
         return len(self.source)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class DocumentStore:
+    """Documents as tokens, without BOS and EOS: prompt and text in one, and where the text begins.
+
+    `prompt_lengths` is int32 [n], 0 where there is no prompt.
+    """
+
+    examples_are: ClassVar[str] = "documents"
+
+    documents: Ragged
+    prompt_lengths: np.ndarray
+
+    def __post_init__(self):
+        if len(self.documents) != len(self.prompt_lengths):
+            raise ValueError(f"{len(self.documents)} documents, but {len(self.prompt_lengths)} prompts")
+
+    @classmethod
+    def from_lists(cls, prompts: Sequence[Sequence[int]], texts: Sequence[Sequence[int]]) -> "DocumentStore":
+        """A store in memory."""
+        joined = Ragged.from_lists([[*prompt, *text] for prompt, text in zip(prompts, texts, strict=True)])
+        return cls(joined, np.array([len(prompt) for prompt in prompts], np.int32))
+
+    @classmethod
+    def open(cls, folder: str | Path) -> "DocumentStore":
+        """Maps a folder that `write_documents` filled."""
+        folder = Path(folder)
+        return cls(_open_side(folder, _DOCUMENTS), np.load(folder / _PROMPT_LENGTHS))
+
+    def __len__(self) -> int:
+        return len(self.documents)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DocumentShard:
+    """Documents that follow each other, without their tokens.
+
+    Attributes:
+      offsets: as of `Ragged`.
+      prompt_lengths: as of `DocumentStore`.
+      continues: the first of them goes on with the last one of the shard before.
+    """
+
+    offsets: np.ndarray
+    prompt_lengths: np.ndarray
+    continues: bool
+
+
+def write_documents(folder: Path, shards: Sequence[DocumentShard], tokens: Iterable[np.ndarray]) -> None:
+    """Writes several shards as one store: what is known of each, and its tokens, which are read one by one."""
+    begins = np.cumsum([0, *(shard.offsets[-1] for shard in shards)])
+    ends, prompts = [np.zeros(1, np.int64)], []
+    for shard, begin in zip(shards, begins[:-1], strict=True):
+        if shard.continues:
+            ends[-1] = ends[-1][:-1]
+        ends.append(shard.offsets[1:] + begin)
+        prompts.append(shard.prompt_lengths[int(shard.continues) :])
+    np.save(folder / _PROMPT_LENGTHS, np.concatenate(prompts))
+    np.save(folder / f"{_DOCUMENTS}.offsets.npy", np.concatenate(ends))
+    _write_tokens(folder / f"{_DOCUMENTS}.tokens.npy", int(begins[-1]), tokens)
+
+
 def write_side(folder: Path, side: str, offsets: Sequence[np.ndarray], tokens: Iterable[np.ndarray]) -> None:
     """Writes several `Ragged`s as one: the offsets and the tokens of each, in order; tokens are read one by one."""
     begins = np.cumsum([0, *(part[-1] for part in offsets)])
     joined = np.concatenate([[0], *(part[1:] + begin for part, begin in zip(offsets, begins[:-1], strict=True))])
     np.save(folder / f"{side}.offsets.npy", joined)
-    with open(folder / f"{side}.tokens.npy", "wb") as file:
+    _write_tokens(folder / f"{side}.tokens.npy", int(joined[-1]), tokens)
+
+
+def _write_tokens(path: Path, total: int, tokens: Iterable[np.ndarray]) -> None:
+    with open(path, "wb") as file:
         for number, part in enumerate(tokens):
             if number == 0:
-                header = {"descr": part.dtype.str, "fortran_order": False, "shape": (int(joined[-1]),)}
+                header = {"descr": part.dtype.str, "fortran_order": False, "shape": (total,)}
                 np.lib.format.write_array_header_1_0(file, header)
             part.tofile(file)
 

@@ -1,70 +1,28 @@
-"""Text to token ids and back, by SentencePiece.
-
-Text is normalised on its way in (SentencePiece's `nmt_nfkc`): no-break and zero-width spaces become spaces, composed
-letters one character, the ellipsis three dots, a half 1/2. German and typographic quotes, dashes and letters stay as
-they are. Normalised characters cannot be produced, so a reference that holds them is never matched there.
-"""
+"""The tokenizers of a run: of both sides, in its files, and those that a config names."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
-import numpy as np
-import sentencepiece
-
 from transformer.config import ConfigError, TokenizerConfig
+from transformer.data.character_tokenizer import CharacterTokenizer
 from transformer.data.errors import DataError
+from transformer.data.sentencepiece_tokenizer import SentencePieceTokenizer
+from transformer.data.vocabulary import BOS, EOS, PAD, UNK, TextStream, Tokenizer
 
-PAD, BOS, EOS, UNK = 0, 1, 2, 3
-"""The ids every tokenizer has."""
+__all__ = ["BOS", "EOS", "PAD", "UNK", "TextStream", "Tokenizer", "Tokenizers", "from_bytes", "read_given"]
 
-# As in line files, a sentence holds no line end; with byte_fallback a model can produce one.
-_NO_LINE_ENDS = str.maketrans("\r\n", "  ")
-_SOURCE_FILE, _TARGET_FILE = "source.model", "target.model"
+_SOURCE, _TARGET = "source", "target"
 
 
-class Tokenizer:
-    """One vocabulary: a SentencePiece model held in memory. `encode` may be called from several threads.
+def from_bytes(content: bytes) -> Tokenizer:
+    """The tokenizer that a file's content describes.
 
     Raises:
-      DataError: when the bytes are no SentencePiece model, or one with other special ids.
+      DataError: for content that is none, is damaged, or has other special ids.
     """
-
-    def __init__(self, model_bytes: bytes):
-        self.model_bytes = model_bytes
-        try:
-            self._processor = sentencepiece.SentencePieceProcessor(model_proto=model_bytes)
-        except RuntimeError as error:
-            raise DataError("is not a SentencePiece model, or a damaged one") from error
-        if not len(self._processor):
-            raise DataError("is not a SentencePiece model, or a damaged one")
-        processor = self._processor
-        ids = (processor.pad_id(), processor.bos_id(), processor.eos_id(), processor.unk_id())
-        if ids != (PAD, BOS, EOS, UNK):
-            raise DataError(f"has the ids pad {ids[0]}, bos {ids[1]}, eos {ids[2]}, unk {ids[3]} instead of 0, 1, 2, 3")
-
-    @property
-    def size(self) -> int:
-        """Pieces in the vocabulary, special ones included."""
-        return len(self._processor)
-
-    @property
-    def dtype(self) -> type:
-        """The smallest type its ids are stored in."""
-        return np.uint16 if self.size <= 2**16 else np.uint32
-
-    def encode(self, texts: list[str]) -> list[list[int]]:
-        """Token ids of each text, without BOS and EOS."""
-        return self._processor.encode(texts, num_threads=1)
-
-    def decode(self, sentences: Sequence[Sequence[int]]) -> list[str]:
-        """The text of each sentence, in one line, up to its first EOS; PAD and BOS are left out."""
-        texts = self._processor.decode([_spoken(sentence) for sentence in sentences], num_threads=1)
-        return [text.translate(_NO_LINE_ENDS) for text in texts]
-
-    def pieces(self, ids: Iterable[int]) -> list[str]:
-        """The piece behind each id, as SentencePiece writes it (U+2581 begins a word)."""
-        return [self._processor.id_to_piece(int(token)) for token in ids]
+    # A SentencePiece model begins with the number of its first field.
+    return CharacterTokenizer(content) if content.startswith(b"{") else SentencePieceTokenizer(content)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,15 +37,16 @@ class Tokenizers:
         return self.source is self.target
 
     def to_files(self) -> dict[str, bytes]:
-        """Name and content of the model files: source.model, and target.model when the vocabularies are separate."""
-        files = {_SOURCE_FILE: self.source.model_bytes}
-        return files if self.shared else files | {_TARGET_FILE: self.target.model_bytes}
+        """Name and content of the files: source.model (.json: characters and bytes), and target.model when the
+        vocabularies are separate."""
+        sides = {_SOURCE: self.source} if self.shared else {_SOURCE: self.source, _TARGET: self.target}
+        return {f"{side}{tokenizer.suffix}": tokenizer.model_bytes for side, tokenizer in sides.items()}
 
     @classmethod
     def from_files(cls, files: Mapping[str, bytes]) -> "Tokenizers":
         """What `to_files` gave."""
-        source = Tokenizer(files[_SOURCE_FILE])
-        return cls(source, Tokenizer(files[_TARGET_FILE]) if _TARGET_FILE in files else source)
+        sides = {Path(name).stem: from_bytes(content) for name, content in files.items()}
+        return cls(sides[_SOURCE], sides.get(_TARGET, sides[_SOURCE]))
 
 
 def read_given(config: TokenizerConfig) -> Tokenizers:
@@ -108,15 +67,8 @@ def _read_model(field: str, name: str) -> Tokenizer:
         "one trained."
     )
     try:
-        return Tokenizer(Path(name).expanduser().read_bytes())
+        return from_bytes(Path(name).expanduser().read_bytes())
     except OSError as error:
         raise ConfigError(field, name, f"cannot be read ({error.strerror})", remedy) from error
     except DataError as error:
         raise ConfigError(field, name, str(error), remedy) from error
-
-
-def _spoken(sentence: Sequence[int]) -> list[int]:
-    ids = np.asarray(sentence, np.int64)
-    ends = np.flatnonzero(ids == EOS)
-    ids = ids[: ends[0]] if len(ends) else ids
-    return ids[(ids != PAD) & (ids != BOS)].tolist()

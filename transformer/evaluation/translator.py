@@ -121,7 +121,7 @@ class Translator:
         )
         results = [[Hypothesis("", 0.0, 0.0)] for _ in sources]
         for number, outputs in zip(full, found, strict=True):
-            texts = self.tokenizers.target.decode([output.tokens for output in outputs])
+            texts = self.tokenizers.target.decode_lines([output.tokens for output in outputs])
             results[number] = [
                 Hypothesis(text, output.score, output.log_probability)
                 for text, output in zip(texts, outputs, strict=True)
