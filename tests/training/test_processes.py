@@ -79,7 +79,7 @@ class Group:
             for index in range(count)
         ]
 
-    def wait(self, seconds: float = 180) -> list[str]:
+    def wait(self, seconds: float = 600) -> list[str]:
         """What each said on stderr."""
         try:
             return [member.communicate(timeout=seconds)[1] for member in self.members]
