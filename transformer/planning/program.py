@@ -120,7 +120,8 @@ def _refusal(error: Exception, config: Config, fixed: int) -> PlanError:
 
 def vocabulary(config: Config) -> tuple[int, int]:
     """Pieces of the source and of the target, as the config asks for."""
-    return config.tokenizer.vocab_size, config.tokenizer.vocab_size
+    size = config.tokenizer.known_size or config.tokenizer.vocab_size
+    return size, size
 
 
 def longest_shape(data: DataConfig) -> Shape:

@@ -24,7 +24,7 @@ from transformer.training.saved_run import SavedParams
 from transformer.training.validation import Validation, loss_sums, mean_losses
 
 PICTURED = 24  # tokens
-PROMPT = 40  # characters of a text that is gone on with
+PROMPT = 40  # characters of a line that is gone on with
 
 
 class LanguageTask:
@@ -69,8 +69,8 @@ class LanguageTask:
         )
 
     def command(self, run: str) -> str:
-        text = next(text for text in self._run.prepared.validation.targets if text.strip())
-        prompt = text.lstrip()[:PROMPT].splitlines()[0]
+        lines = [line for text in self._run.prepared.validation.targets[:100] for line in text[:2000].splitlines()]
+        prompt = next((line for line in lines if len(line.split()) > 2), "")[:PROMPT].rstrip()
         return f"transformer generate {run} --prompt={shlex.quote(prompt)}"
 
     def _batches(self, text: EvaluationSet) -> Batches:

@@ -197,5 +197,5 @@ def _known_sizes(config: Config, tokenizers: Tokenizers | None) -> tuple[int, ..
     """The vocabularies' sizes as far as they are known before the data is prepared."""
     if tokenizers is not None:
         return (tokenizers.source.size, tokenizers.target.size)
-    # One that is trained has the size asked for; a given one is not yet read.
-    return (config.tokenizer.vocab_size,) if config.tokenizer.model is None else ()
+    known = config.tokenizer.known_size
+    return () if known is None else (known,)
