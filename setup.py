@@ -12,6 +12,7 @@ REQUIREMENTS = [
     "absl-py>=2.2",
     "etils[epath]>=1.9",
     "flax>=0.12.8",
+    "fsspec>=2025.3",
     "grain>=0.2.18",
     "jax>=0.10.2",
     "matplotlib>=3.9",
@@ -28,7 +29,11 @@ REQUIREMENTS = [
 ]
 
 EXTRAS = {
+    # Work directories in object stores.
+    "gcs": ["gcsfs>=2025.12"],
+    "s3": ["s3fs>=2025.12"],
     "test": [
+        "gcsfs>=2025.12",
         "hypothesis>=6.100",
         # libtpu, in the version that fits: `transformer plan` compiles with it, and so do its tests.
         "jax[tpu]; sys_platform == 'linux'",

@@ -206,9 +206,13 @@ BAD = {
         ["train", "--config=phrasebook", "--workdir=a_file"],
         ["a_file", "is a file", "Choose another folder"],
     ),
-    "a workdir in an object store": (
-        ["train", "--config=phrasebook", "--workdir=gs://bucket/run"],
-        ["--workdir=gs://bucket/run", "not supported", "Choose a folder"],
+    "a workdir in a store of another kind": (
+        ["train", "--config=phrasebook", "--workdir=ftp://host/run"],
+        ["ftp://host/run", "is a folder, or lies in a store", "gs://BUCKET"],
+    ),
+    "a cache in an object store": (
+        ["train", "--config=phrasebook", "--workdir=new", "--config.data.cache_dir=gs://bucket/cache"],
+        ["data.cache_dir", "gs://bucket/cache", "Name a folder"],
     ),
 }
 

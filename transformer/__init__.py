@@ -27,13 +27,15 @@ def load(
     """Opens the run in `workdir` for translation, on all devices of this machine.
 
     Args:
-      workdir: a work directory of `transformer train`, or several with the same vocabulary for an ensemble.
+      workdir: a work directory of `transformer train`, a folder or gs://BUCKET/RUN, or several with the same vocabulary
+        for an ensemble.
       checkpoint: "auto" (the average when there is one, else the best, else the last), "best", "last", "average", or
         a step; one for each work directory, or several of one for an ensemble of its checkpoints.
       allow_code: modules outside this package that the saved config may name and that may be imported.
 
     Raises:
-      WorkdirError, CheckpointError, ConfigError: when it cannot be opened; the message says why and what to do.
+      WorkdirError, StorageError, CheckpointError, ConfigError: when it cannot be opened; the message says why, and what
+        to do.
     """
     # Imported here: `import transformer` is instant, and `transformer --help` too.
     from transformer.training.saved_run import open_translator
@@ -42,5 +44,5 @@ def load(
     workdirs = [workdir] if isinstance(workdir, (str, Path)) else workdir
     checkpoints = [checkpoint] if isinstance(checkpoint, (str, int)) else checkpoint
     return open_translator(
-        [Workdir(Path(folder)) for folder in workdirs], [str(which) for which in checkpoints], allow_code=allow_code
+        [Workdir(folder) for folder in workdirs], [str(which) for which in checkpoints], allow_code=allow_code
     )

@@ -307,8 +307,8 @@ def test_what_orbax_dropped_is_not_declared_complete(checkpoints, monkeypatch):
 def test_a_sound_checkpoint_is_read_once(checkpoints, monkeypatch):
     """Until somebody writes to it."""
     save(checkpoints, 1)
-    reader, read, checksum = CheckpointReader(checkpoints.path(1).parent), [], manifest._checksum
-    monkeypatch.setattr(manifest, "_checksum", lambda path: read.append(path) or checksum(path))
+    reader, read, checksum = CheckpointReader(checkpoints.path(1).parent), [], manifest._crc32
+    monkeypatch.setattr(manifest, "_crc32", lambda file: read.append(file) or checksum(file))
     reader.read_metadata()
     files = len(read)
     reader.restore_params()

@@ -53,11 +53,11 @@ def test_bleu_is_drawn_where_it_was_measured(tmp_path):
 
 def test_matplotlib_is_loaded_late_and_opens_no_display(tmp_path):
     program = f"""
-import sys
+import pathlib, sys
 from transformer.training import curves
 from transformer.evaluation import attention_picture
 assert "matplotlib" not in sys.modules
-curves.draw([], {str(tmp_path / "curves.png")!r}, title="run")
+curves.draw([], pathlib.Path({str(tmp_path / "curves.png")!r}), title="run")
 assert "matplotlib.pyplot" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True)

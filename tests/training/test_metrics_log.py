@@ -109,9 +109,9 @@ def test_truncation_is_all_or_nothing(tmp_path, monkeypatch):
 
 def test_a_killed_process_leaves_every_line_it_logged(tmp_path):
     program = """
-import os, signal, sys
+import os, pathlib, signal, sys
 from transformer.training.metrics_log import MetricsLog
-log = MetricsLog(sys.argv[1])
+log = MetricsLog(pathlib.Path(sys.argv[1]))
 for step in range(1, 51):
     log.append(step, {"train/loss": 1 / step})
 os.kill(os.getpid(), signal.SIGKILL)

@@ -1,7 +1,6 @@
 """From the words typed after a verb to its flags and its config."""
 
 import inspect
-from pathlib import Path
 
 from absl import flags
 
@@ -11,6 +10,7 @@ from transformer.cli.listing import field_list, wrap
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments, Verb
 from transformer.config import Config, ConfigError
+from transformer.training import storage
 from transformer.training.workdir import Workdir
 
 
@@ -94,7 +94,7 @@ def require_workdir(arguments: Arguments) -> str:
 
 
 def has_saved_config(workdir: str) -> bool:
-    return Workdir(Path(workdir)).config.is_file()
+    return storage.exists(Workdir(workdir).config)
 
 
 def saved_config(workdir: str) -> Config:
@@ -105,9 +105,9 @@ def saved_config(workdir: str) -> Config:
     """
     if not has_saved_config(workdir):
         raise UsageError(f"--workdir={workdir}: there is no config.json in it, so no run was started there.")
-    places = Workdir(Path(workdir))
+    places = Workdir(workdir)
     try:
-        return config_module.from_json(places.config.read_text(encoding="utf-8"))
+        return config_module.from_json(storage.read(places.config).decode())
     except OSError as error:
         raise UsageError(f"{places.config} cannot be read ({error.strerror}). Give yourself the right to.") from error
     except ValueError as error:

@@ -1,7 +1,5 @@
 """`transformer average`: the mean of a run's last checkpoints."""
 
-from pathlib import Path
-
 from absl import flags
 
 from transformer.cli import arguments, process
@@ -20,7 +18,7 @@ _DESCRIPTION = """
 
 
 def _define_flags(values: flags.FlagValues) -> None:
-    arguments.define_workdir(values, "The folder of a trained run.")
+    arguments.define_workdir(values, "Where a trained run lies.")
     flags.DEFINE_integer(
         "last",
         3,
@@ -39,7 +37,7 @@ def _run(given: Arguments) -> None:
     from transformer.training.saved_run import to_average, write_average
     from transformer.training.workdir import Workdir
 
-    run, count = Workdir(Path(workdir)), given.flags.last
+    run, count = Workdir(workdir), given.flags.last
     steps = to_average(run, count)
     if len(steps) < count:
         raise UsageError(

@@ -1,6 +1,5 @@
 """What the verbs that use a trained run share: which run, which checkpoint, which devices."""
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
@@ -8,6 +7,7 @@ from absl import flags
 from transformer.cli import arguments, overrides, process
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments
+from transformer.training import storage
 from transformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ OVERRIDABLE = ("decoding.", "mesh.")
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    arguments.define_workdir(values, "The folder of a trained run; several with commas between are an ensemble.")
+    arguments.define_workdir(values, "Where a trained run lies; several with commas between are an ensemble.")
     flags.DEFINE_string(
         "checkpoint",
         "auto",
@@ -35,9 +35,9 @@ def open_translator(given: Arguments) -> "Translator":
     Raises:
       UsageError, WorkdirError, CheckpointError, ConfigError: when it cannot be opened.
     """
-    workdirs = [Workdir(Path(name)) for name in arguments.require_workdir(given).split(",") if name]
+    workdirs = [Workdir(name) for name in arguments.require_workdir(given).split(",") if name]
     for workdir in workdirs:
-        if not workdir.root.is_dir():
+        if not storage.exists(workdir.root):
             raise UsageError(f"--workdir={workdir.root}: there is no such folder.")
     process.start(given)
     from transformer.config import Config, validate

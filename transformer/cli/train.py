@@ -14,7 +14,7 @@ _DESCRIPTION = """
 
     Trains a model from text to BLEU. Checkpoints, metrics, curves, tokenizer and config go to DIR.
     Started again with the same DIR it goes on where it stopped, exactly; Ctrl-C and SIGTERM save
-    first. `python train.py` is the same.
+    first. DIR may be in an object store, gs://BUCKET/RUN. `python train.py` is the same.
 
     Examples:
       transformer train --config=phrasebook --workdir=runs/phrasebook
@@ -26,7 +26,7 @@ _DESCRIPTION = """
 
 def _define_flags(values: flags.FlagValues) -> None:
     arguments.define_config(values)
-    arguments.define_workdir(values, "The folder of the run. One that holds checkpoints is resumed.")
+    arguments.define_workdir(values, "A folder, or gs://BUCKET/RUN. Where it holds checkpoints the run goes on.")
     arguments.define_allow_code(values)
     process.define_flags(values)
 

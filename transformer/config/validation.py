@@ -144,6 +144,13 @@ def _check_data(config: Config) -> None:
             "is empty",
             "Name a corpus to score during training, such as lines:valid.en:valid.de.",
         )
+    if data.cache_dir is not None and "://" in data.cache_dir:
+        raise ConfigError(
+            "data.cache_dir",
+            data.cache_dir,
+            "is no folder: tokenised text is read from a disk, by memory maps",
+            "Name a folder; without one that all hosts see, each keeps a copy of its own.",
+        )
     if 0 < data.max_length_ratio < 1:
         raise ConfigError(
             "data.max_length_ratio",

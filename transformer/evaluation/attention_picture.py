@@ -5,6 +5,7 @@ Matplotlib is imported when a picture is drawn (it takes a second), and draws in
 Letters: L layers, N heads, T target pieces, S source pieces.
 """
 
+import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,7 +37,7 @@ def draw(
       weights_LNTS: attention weights; row t is what was looked at while target piece t was being chosen.
       source_pieces: S labels, for all that is attended to (the end of the sentence too).
       target_pieces: T labels: the pieces that come out, not the decoder's inputs.
-      path: where the PNG goes.
+      path: where the PNG goes; any path that can write bytes, one in an object store too.
       title: above everything.
       layer: whose heads are drawn; -1 is the last.
       highlight: target rows that are framed, e.g. range(5, 6) for the separable prefix that ends a German clause. A
@@ -76,7 +77,9 @@ def draw(
         rows_LNS = weights_LNTS[:, :, highlight].mean(axis=2)
         _by_layer(figure.add_subplot(grid[1, 0]), rows_LNS, source_pieces)
         _in_words(figure.add_subplot(grid[1, 1]), rows_LNS, source_pieces, [target_pieces[t] for t in highlight])
-    figure.savefig(path, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    path.write_bytes(picture.getvalue())
 
 
 def _check(weights_LNTS: np.ndarray, source_pieces, target_pieces, highlight: range | None) -> None:

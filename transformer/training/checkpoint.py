@@ -8,11 +8,17 @@ One step is one directory, and alone is enough to resume or to translate:
       tokenizer/          the SentencePiece models
       manifest.json       size and checksum of every file, written last: without it the step does not exist
 
+In an object store the same: objects appear whole, in whatever order, and the manifest comes last there too. Orbax
+writes and reads gs:// itself, every process its part. Of other stores it knows nothing: their arrays pass through a
+folder.
+
 Containers (dataclasses, NamedTuples, lists) are saved as nested dicts of their field names and indices, so reading
 needs none of the classes. The only file that imports Orbax.
 """
 
+import contextlib
 import dataclasses
+import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
@@ -25,7 +31,7 @@ from orbax.checkpoint import multihost
 from orbax.checkpoint import v1 as ocp
 
 from transformer.config import CheckpointConfig
-from transformer.training import leaves, manifest, metadata, retention
+from transformer.training import leaves, manifest, metadata, retention, storage
 from transformer.training.background import Background
 from transformer.training.metadata import Metadata
 
@@ -120,9 +126,7 @@ class CheckpointReader:
 
     def _entries(self) -> list[tuple[int, epath.Path]]:
         """Every directory that is, was or should have become a checkpoint, with its step, oldest first."""
-        if not self._directory.exists():
-            return []
-        names = [(path.name.removesuffix(_ORBAX_TEMPORARY), path) for path in self._directory.iterdir()]
+        names = [(path.name.removesuffix(_ORBAX_TEMPORARY), path) for path in storage.children(self._directory)]
         return sorted((int(name), path) for name, path in names if name.isdecimal())
 
     def _sound_step(self, step: int | None) -> int:
@@ -168,9 +172,12 @@ class CheckpointReader:
         return scores
 
     def _load(self, step: int, abstract: Any, subtree: str = "") -> Any:
-        path = self.path(step)
+        with _read_by_orbax(self.path(step)) as source:
+            return self._load_from(source, self.path(step), abstract, subtree)
+
+    def _load_from(self, source: epath.PathLike, path: epath.Path, abstract: Any, subtree: str) -> Any:
         prefix = f"{subtree}/" if subtree else ""
-        saved = leaves.named(ocp.metadata(path, _STATE).metadata)
+        saved = leaves.named(ocp.metadata(source, _STATE).metadata)
         saved = {name: leaf for name, leaf in saved.items() if name.startswith(prefix)}
         if not saved:
             raise CheckpointError(f"{path} has no {subtree}.")
@@ -186,7 +193,7 @@ class CheckpointReader:
         context = ocp.Context()
         context.pytree.loading.partial_load = True
         with context:
-            loaded = ocp.load(path, leaves.nested(wanted), checkpointable_name=_STATE)
+            loaded = ocp.load(source, leaves.nested(wanted), checkpointable_name=_STATE)
         arrays = leaves.named(loaded)
         if abstract is None:
             return leaves.nested({name.removeprefix(prefix): array for name, array in arrays.items()})
@@ -250,6 +257,11 @@ class Checkpoints(CheckpointReader):
         if self._saving.error is not None:
             self.wait()
 
+    def clear(self) -> None:
+        """Removes all of them; of several processes one calls this."""
+        for step in self.steps():
+            self._delete(self.path(step))
+
     def wait(self) -> None:
         """Returns when the last save is complete and all its files are there. Interrupted, it can be called again.
 
@@ -283,19 +295,21 @@ class Checkpoints(CheckpointReader):
         primary = jax.process_index() == 0
         if primary:
             self._clean(superseded)
-        with _saving_context():
-            response = ocp.save_async(path, arrays, checkpointable_name=_STATE)
-        # On a CPU Orbax holds views, not copies; JAX does not let a viewed buffer be donated.
-        copied.set()
-        response.result()
+        with _written_by_orbax(path) as target:
+            with _saving_context():
+                response = ocp.save_async(target, arrays, checkpointable_name=_STATE)
+            # On a CPU Orbax holds views, not copies; JAX does not let a viewed buffer be donated.
+            copied.set()
+            response.result()
+            # Orbax has been seen to drop what it was given: only what is there is declared complete.
+            if primary:
+                lost = leaves.mismatch(leaves.named(arrays), leaves.named(ocp.metadata(target, _STATE).metadata))
+                if lost:
+                    raise CheckpointError(lost)
         if primary:
             for name, content in files.items():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 (path / name).write_bytes(content)
-            # Orbax has been seen to drop what it was given: only what is there is declared complete.
-            lost = leaves.mismatch(leaves.named(arrays), leaves.named(ocp.metadata(path, _STATE).metadata))
-            if lost:
-                raise CheckpointError(lost)
             manifest.write(path, step)
             self._delete_unkept()
         # Through the coordinator, not the devices: those are training.
@@ -321,6 +335,31 @@ class Checkpoints(CheckpointReader):
         # Without its manifest a step is gone; what a kill leaves of it, the next save removes.
         (path / manifest.NAME).unlink()
         path.rmtree()
+
+
+def check_place(directory: epath.PathLike) -> None:
+    """Raises CheckpointError where the processes of this run could not save together."""
+    if jax.process_count() > 1 and storage.in_store(directory) and not _is_known_to_orbax(directory):
+        raise CheckpointError(
+            f"{directory}: several processes can save to gs://BUCKET/RUN or to a folder that all of them see, "
+            "not to this kind of store."
+        )
+
+
+def _is_known_to_orbax(directory: epath.PathLike) -> bool:
+    return not storage.in_store(directory) or os.fspath(directory).startswith("gs://")
+
+
+def _written_by_orbax(directory: epath.Path) -> contextlib.AbstractContextManager[epath.PathLike]:
+    """Where Orbax can write what shall be in `directory` at the end of the block."""
+    if _is_known_to_orbax(directory):
+        return contextlib.nullcontext(directory)
+    return storage.written_as_folder(directory)
+
+
+def _read_by_orbax(directory: epath.Path) -> contextlib.AbstractContextManager[epath.PathLike]:
+    """Where Orbax can read what is in `directory`."""
+    return contextlib.nullcontext(directory) if _is_known_to_orbax(directory) else storage.read_as_folder(directory)
 
 
 def _saving_context() -> ocp.Context:

@@ -4,9 +4,12 @@ Matplotlib is imported when a picture is drawn (it takes a second), and draws in
 """
 
 import dataclasses
+import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from transformer.training import storage
+from transformer.training.storage import Place
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -75,7 +78,7 @@ _BITS = _Panel(
 )
 
 
-def draw(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
+def draw(records: Sequence[Mapping[str, Any]], path: Place, title: str) -> None:
     """Draws the lines of a metrics log into a PNG at `path`; what was never logged has a panel that says so."""
     from matplotlib.figure import Figure
 
@@ -95,7 +98,9 @@ def draw(records: Sequence[Mapping[str, Any]], path: Path, title: str) -> None:
             axes.text(0.5, 0.5, "not measured", ha="center", va="center", color=_FAINT, transform=axes.transAxes)
         if sum(drawn) > 1:
             axes.legend(frameon=False, fontsize=9, labelcolor=_INK)
-    figure.savefig(path, format="png")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png")
+    storage.write(path, picture.getvalue())
 
 
 def _draw_curve(axes: "Axes", records: Sequence[Mapping[str, Any]], curve: _Curve, form: str) -> bool:

@@ -52,6 +52,14 @@ class Journal:
         self._board.scalars(record)
         self._progress.report(record)
 
+    def settle(self) -> None:
+        """Returns when a kill can lose none of the records written so far.
+
+        Raises:
+          StorageError: the object store does not take them.
+        """
+        self._log.settle()
+
     def __enter__(self) -> Self:
         return self
 
@@ -65,8 +73,7 @@ class SilentJournal(Journal):
     """Keeps the records and tells nobody: for the processes that do not speak, so that all decide alike."""
 
     def __init__(self, workdir: Workdir, resume_step: int):
-        records = metrics_log.read(workdir.metrics) if workdir.metrics.exists() else []
-        self.records = [record for record in records if record["step"] <= resume_step]
+        self.records = [record for record in metrics_log.read(workdir.metrics) if record["step"] <= resume_step]
 
     def advance(self) -> None:
         pass
@@ -79,6 +86,9 @@ class SilentJournal(Journal):
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         self.records.append(metrics_log.record(step, values))
+
+    def settle(self) -> None:
+        pass
 
     def __exit__(self, *error: object) -> None:
         pass

@@ -39,11 +39,12 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
       What the run came to; None when a signal stopped it (all is saved, and the same call goes on).
 
     Raises:
-      ConfigError, DataError, EvaluationError, WorkdirError, CheckpointError: before anything is written, for what
-        cannot work.
+      ConfigError, DataError, EvaluationError, WorkdirError, StorageError, CheckpointError: before anything is written,
+        for what cannot work.
+      StorageError, CheckpointError: an object store, or a disk, did not take what the run has to keep.
       NonFiniteError: the loss or the gradient was not finite; the state before is saved.
     """
-    run = Run.open(config, Workdir(Path(workdir)))
+    run = Run.open(config, Workdir(workdir))
     config, trainer = run.config, run.trainer
     with jax.set_mesh(run.mesh), run.open_checkpoints() as checkpoints, StopSignal() as stop:
         state = run.start(checkpoints)
@@ -59,7 +60,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
         ):
             model_flops = functools.partial(flops.training_flops, config.model, run.prepared.tokenizers.target.size)
             stopping = StopVote(run.mesh, AHEAD)
-            check_finite = FiniteCheck(run, checkpoints, journal.say)
+            check_finite = FiniteCheck(run, checkpoints, journal)
             rates = Rates(model_flops, top.flops, journal.elapsed)
             unread: collections.deque[tuple[int, Report]] = collections.deque()
             step = run.resume_step
@@ -104,6 +105,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                 # After the record, so that a run resumed from this checkpoint has every record before it.
                 if due.save:
                     with rates.paused():
+                        journal.settle()  # not only written: there, whatever happens
                         run.save(checkpoints, step, state, metrics)
                 # A signal during validation is heard here, not a step later.
                 stopped = due.stop or (due.validation and stopping.now(stop.received is not None))

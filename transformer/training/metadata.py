@@ -6,6 +6,8 @@ from typing import Any
 
 from etils import epath
 
+from transformer.training import storage
+
 _DATA_POSITION = "data_position.json"
 _CONFIG = "config.json"
 _METRICS = "metrics.json"
@@ -43,12 +45,11 @@ def encode(metadata: Metadata) -> dict[str, bytes]:
 
 def read(directory: epath.Path, step: int) -> Metadata:
     """What `encode` gave, from the files of a checkpoint known to be sound."""
-    tokenizer = directory / _TOKENIZER
     return Metadata(
         step=step,
-        data_position=json.loads((directory / _DATA_POSITION).read_bytes()),
-        config_json=(directory / _CONFIG).read_bytes().decode(),
-        tokenizer_files={file.name: file.read_bytes() for file in tokenizer.iterdir()} if tokenizer.exists() else {},
+        data_position=json.loads(storage.read(directory / _DATA_POSITION)),
+        config_json=storage.read(directory / _CONFIG).decode(),
+        tokenizer_files={path.name: storage.read(path) for path in storage.children(directory / _TOKENIZER)},
         metrics=read_metrics(directory),
     )
 
@@ -59,4 +60,4 @@ def read_metrics(directory: epath.Path) -> dict[str, float]:
     Raises:
       OSError, ValueError: they cannot be read.
     """
-    return json.loads((directory / _METRICS).read_bytes())
+    return json.loads(storage.read(directory / _METRICS))

@@ -1,4 +1,4 @@
-"""metrics.jsonl: what was measured, one JSON object a line, one line a step.
+"""metrics.jsonl (in an object store metrics/*.jsonl): what was measured, one JSON object a line, one line a step.
 
     {"step": 200, "train/loss": 4.81, "train/accuracy": 0.31, ..., "time/step_s": 0.42}
     {"step": 400, "train/loss": 3.95, ..., "val/loss": 3.7, "val/bleu": 12.9, "time/step_s": 0.41}
@@ -8,17 +8,16 @@ Fields under `time/` come from clocks and differ from run to run; all others are
 Numbers keep every bit (JSON holds the shortest decimal that gives the same float64). JSON knows neither NaN nor
 infinity: they are written as null and read as None.
 
-Every line is handed to the operating system when it is logged: a killed process leaves whole lines and at most its last
-one torn; only a power cut can lose more.
+How lines are kept, and what a kill can do to the last ones: `line_log`.
 """
 
 import json
 import math
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Self
 
-from transformer.training import whole_file
+from transformer.training import line_log
+from transformer.training.storage import Place
 
 CLOCK_PREFIX = "time/"
 
@@ -26,11 +25,11 @@ CLOCK_PREFIX = "time/"
 class MetricsLog:
     """Appends to the log at `path`, after the step the run is resumed from (0: a fresh run, an empty log)."""
 
-    def __init__(self, path: Path, resumed_step: int = 0):
-        self.path = Path(path)
+    def __init__(self, path: Place, resumed_step: int = 0):
+        self.path = path
         truncate_after(self.path, resumed_step)
         self._last_step = resumed_step
-        self._file = self.path.open("a", encoding="utf-8")
+        self._lines = line_log.append_to(path)
 
     def append(self, step: int, values: Mapping[str, Any]) -> dict[str, Any]:
         """Logs one step and returns the line as `read` would give it.
@@ -41,13 +40,20 @@ class MetricsLog:
         if step <= self._last_step:
             raise ValueError(f"{self.path}: step {step} cannot follow step {self._last_step}; log each step once.")
         logged = record(step, values)
-        self._file.write(json.dumps(logged, allow_nan=False, ensure_ascii=False) + "\n")
-        self._file.flush()
+        self._lines.append(json.dumps(logged, allow_nan=False, ensure_ascii=False) + "\n")
         self._last_step = step
         return logged
 
+    def settle(self) -> None:
+        """Returns when a kill can lose no line.
+
+        Raises:
+          StorageError: the object store does not take them; they are kept, and can be settled later.
+        """
+        self._lines.settle()
+
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
 
     def __enter__(self) -> Self:
         return self
@@ -61,13 +67,13 @@ def record(step: int, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"step": step} | {name: _finite_or_none(value) for name, value in values.items()}
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """The log's lines in order; a torn last line is left out.
+def read(path: Place) -> list[dict[str, Any]]:
+    """The log's lines in order; a torn last line is left out, a missing log has none.
 
     Raises:
       ValueError: for a line before the last that is no JSON object with a step.
     """
-    lines = Path(path).read_bytes().splitlines()
+    lines = (line_log.read(path) or b"").splitlines()
     records = []
     for number, line in enumerate(lines, start=1):
         parsed = _parse(line)
@@ -78,14 +84,11 @@ def read(path: Path) -> list[dict[str, Any]]:
     return records
 
 
-def truncate_after(path: Path, step: int) -> None:
-    """Drops the lines after `step` and a torn last one, all at once or not at all. A missing log stays missing."""
-    path = Path(path)
-    if not path.exists():
-        return
+def truncate_after(path: Place, step: int) -> None:
+    """Drops the lines after `step` and a torn last one, all at once or not at all (in a store: from the end)."""
     kept = [line for line in read(path) if line["step"] <= step]
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept)
-    whole_file.write(path, text)
+    line_log.replace(path, text.encode())
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

@@ -1,9 +1,9 @@
 """What happens when the loss or the gradient is not finite. That no update is made of it, the step itself sees to."""
 
 import dataclasses
-from collections.abc import Callable
 
 from transformer.training.checkpoint import Checkpoints
+from transformer.training.journal import Journal
 from transformer.training.run import Run, like
 from transformer.training.step import Report, TrainState
 
@@ -18,10 +18,10 @@ class NonFiniteError(Exception):
 class FiniteCheck:
     """Reads the reports of a run's steps in order, and ends it or says what was skipped, as the config wants."""
 
-    def __init__(self, run: Run, checkpoints: Checkpoints, say: Callable[[str], None]):
+    def __init__(self, run: Run, checkpoints: Checkpoints, journal: Journal):
         self._run = run
         self._checkpoints = checkpoints
-        self._say = say
+        self._journal = journal
         self._skipped_in_a_row = 0
 
     def __call__(self, step: int, report: Report, state: TrainState, started: int) -> None:
@@ -40,7 +40,7 @@ class FiniteCheck:
         if bad_step != step:
             self._skipped_in_a_row = 0
             return
-        self._say(f"warning: step {step}: the loss or the gradient is not finite; it is skipped.")
+        self._journal.say(f"warning: step {step}: the loss or the gradient is not finite; it is skipped.")
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row == GIVE_UP_AFTER:
             self._save(started, state)
@@ -70,5 +70,6 @@ class FiniteCheck:
     def _save(self, step: int, state: TrainState) -> None:
         self._checkpoints.wait()
         if step > (self._checkpoints.latest() or 0):
+            self._journal.settle()
             self._run.save(self._checkpoints, step, state, metrics={})
             self._checkpoints.wait()

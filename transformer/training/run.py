@@ -21,7 +21,7 @@ from transformer.model import blueprint as blueprint_module
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.training import processes, resume
-from transformer.training.checkpoint import CheckpointReader, Checkpoints
+from transformer.training.checkpoint import CheckpointReader, Checkpoints, check_place
 from transformer.training.metadata import Metadata
 from transformer.training.step import Trainer, TrainState
 from transformer.training.stopping import checkpoint_metric
@@ -50,6 +50,7 @@ class Run:
         """
         config = config_module.validate(config)
         workdir.check()
+        check_place(workdir.checkpoints)
         if config.model.architecture == "encoder_decoder":
             bleu_metric(config.data.target_language)
         attention_class(config.model)

@@ -1,7 +1,6 @@
 """A work directory opened for use: which of its checkpoints, and a `Translator` of it."""
 
 import dataclasses
-import shutil
 from collections.abc import Callable, Collection, Sequence
 
 import jax
@@ -118,10 +117,10 @@ def write_average(workdir: Workdir, steps: Sequence[int], mesh: jax.sharding.Mes
     config = config_module.from_json(saved.config_json)
     subtree = "ema" if config.training.ema_decay else "params"
     params = average(reader, steps, subtree=subtree)
-    if processes.speaks() and workdir.average.exists():
-        _remove(workdir)
-    processes.wait_for_all("the old average")
     with Checkpoints(workdir.average, config_module.CheckpointConfig(keep_last=1), metric="loss") as averages:
+        if processes.speaks():
+            averages.clear()
+        processes.wait_for_all("the old average")
         averages.save(
             saved.step,
             {"params": sharding.spread(params, mesh)},
@@ -132,14 +131,6 @@ def write_average(workdir: Workdir, steps: Sequence[int], mesh: jax.sharding.Mes
         )
     logging.info("Averaged steps %s into %s.", ", ".join(map(str, steps)), workdir.average)
     return choose(workdir, "average")
-
-
-def _remove(workdir: Workdir) -> None:
-    # Out of sight first: a kill in the middle must not leave half an average under its name.
-    doomed = workdir.average.with_name("average.old")
-    shutil.rmtree(doomed, ignore_errors=True)
-    workdir.average.rename(doomed)
-    shutil.rmtree(doomed)
 
 
 def open_translator(

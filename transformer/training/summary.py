@@ -2,10 +2,10 @@
 
 import dataclasses
 import json
-from pathlib import Path
 
 from transformer.evaluation.measure import Score
-from transformer.training import whole_file
+from transformer.training import storage
+from transformer.training.storage import Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ def as_text(summary: Summary) -> str:
         f"{summary.data_wait_share:.1%} of the time waiting for data.",
         f"  Compilations: {summary.compilations}{recompiled}, {duration(summary.compile_seconds)}.",
         f"  Checkpoint: {summary.checkpoint} ({summary.chosen})",
-        f"  Curves:     {Path(summary.workdir) / 'curves.png'}",
+        f"  Curves:     {summary.workdir}/curves.png",
         "Use it:",
         f"  {summary.command}",
     ]
@@ -62,9 +62,10 @@ def _score(score: Score) -> str:
     return f"  {score.name}: {score.value:.2f}{interval}\n      {score.signature}"
 
 
-def write(summary: Summary, path: Path) -> None:
+def write(summary: Summary, path: Place) -> None:
     """Writes the summary as JSON; a reader sees the old file or the new one, never a part."""
-    whole_file.write(path, json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False) + "\n")
+    text = json.dumps(dataclasses.asdict(summary), indent=2, ensure_ascii=False) + "\n"
+    storage.write(path, text.encode())
 
 
 def duration(seconds: float) -> str:

@@ -2,11 +2,11 @@
 
 import dataclasses
 import os
-from pathlib import Path
 
 from transformer import config as config_module
 from transformer.config import Config
-from transformer.training import whole_file
+from transformer.training import storage
+from transformer.training.storage import Place
 
 
 class WorkdirError(Exception):
@@ -15,57 +15,67 @@ class WorkdirError(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Workdir:
-    """The paths of a run. `root` is made absolute: checkpoints ask for it, and messages can be used anywhere."""
+    """The paths of a run, in a folder or an object store.
 
-    root: Path
+    `root` may be given as text. A folder's is made absolute: checkpoints ask for it, and messages can be used anywhere.
 
-    def __post_init__(self):
-        if self.root.parts and self.root.parts[0].endswith(":"):  # of gs://bucket/run a Path keeps gs:/bucket/run
-            raise WorkdirError(
-                f"--workdir={self.root.parts[0]}//{'/'.join(self.root.parts[1:])}: work directories in object stores "
-                "are not supported. Choose a folder; on several machines one that all see, such as an NFS share."
-            )
-        object.__setattr__(self, "root", self.root.expanduser().absolute())
+    Raises:
+      StorageError: for a store that cannot be used from here.
+    """
+
+    root: Place
+
+    def __init__(self, root: str | os.PathLike):
+        object.__setattr__(self, "root", storage.place(root))
 
     @property
-    def config(self) -> Path:
+    def config(self) -> Place:
         return self.root / "config.json"
 
     @property
-    def checkpoints(self) -> Path:
+    def checkpoints(self) -> Place:
         return self.root / "checkpoints"
 
     @property
-    def average(self) -> Path:
+    def average(self) -> Place:
         """The mean of the last checkpoints, itself a directory of checkpoints."""
         return self.root / "average"
 
     @property
-    def metrics(self) -> Path:
+    def metrics(self) -> Place:
+        """For `metrics_log`, which in a store keeps it in parts."""
         return self.root / "metrics.jsonl"
 
     @property
-    def tensorboard(self) -> Path:
+    def tensorboard(self) -> Place:
         return self.root / "tensorboard"
 
     @property
-    def profile(self) -> Path:
+    def profile(self) -> Place:
         return self.root / "profile"
 
     @property
-    def curves(self) -> Path:
+    def curves(self) -> Place:
         return self.root / "curves.png"
 
     @property
-    def attention(self) -> Path:
+    def attention(self) -> Place:
         return self.root / "attention.png"
 
     @property
-    def summary(self) -> Path:
+    def summary(self) -> Place:
         return self.root / "summary.json"
 
     def check(self) -> None:
-        """Raises WorkdirError when the directory cannot be made or written to, as far as can be seen without trying."""
+        """Whether the directory can be made or written to, as far as can be seen without trying.
+
+        Raises:
+          WorkdirError: it cannot.
+          StorageError: the object store cannot be reached.
+        """
+        if storage.in_store(self.root):
+            storage.exists(self.config)
+            return
         nearest = self.root
         while not nearest.exists():
             nearest = nearest.parent
@@ -75,7 +85,9 @@ class Workdir:
             raise WorkdirError(f"--workdir={self.root}: no permission to write in {nearest}. Choose another folder.")
 
     def create(self) -> None:
-        """Raises WorkdirError when the directory cannot be made."""
+        """Raises WorkdirError when the directory cannot be made. In a store it is there with its first file."""
+        if storage.in_store(self.root):
+            return
         try:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -85,4 +97,4 @@ class Workdir:
 
     def write_config(self, config: Config) -> None:
         """Saves the config, the old one or the new one whole at any moment."""
-        whole_file.write(self.config, config_module.to_json(config))
+        storage.write(self.config, config_module.to_json(config).encode())
