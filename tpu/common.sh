@@ -62,16 +62,16 @@ need_number() { # OPTION
 
 workdir=''
 
-need_workdir() { # in what follows `--`: a folder that all machines see
+need_workdir() { # in what follows `--`: in a bucket, or a folder that all machines see
   local words=" ${rest[*]-}" way_out
-  way_out="Mount a shared file system on all machines, NFS for example (tpu/README.md, step 3): --workdir=/mnt/runs/RUN."
+  way_out="Name a bucket, --workdir=gs://BUCKET/RUN, or a folder on a share that all machines mount, --workdir=/mnt/runs/RUN."
   [[ $words == *" --workdir"[=\ ]* ]] ||
-    die "what to run is missing, with a --workdir: $0 ... -- --config=CONFIG --workdir=/mnt/runs/RUN. See --help."
+    die "what to run is missing, with a --workdir: $0 ... -- --config=CONFIG --workdir=gs://BUCKET/RUN. See --help."
   workdir=${words##*" --workdir"[=\ ]}
   workdir=${workdir%% *}
   case $workdir in
-    *://*) die "--workdir=$workdir: work directories in object stores are not supported. $way_out" ;;
-    /?*) ;;
+    gs://?*/?* | /?*) ;;
+    *://*) die "--workdir=$workdir: several machines cannot keep a run there. $way_out" ;;
     *)
       die "--workdir=$workdir is not an absolute path:" \
         "every machine would have a folder of its own, which is lost with it. $way_out"

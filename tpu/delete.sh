@@ -7,7 +7,7 @@ usage() {
 tpu/delete.sh --name=NAME --zone=ZONE [--yes]
 
 Deletes the machines, and everything on their disks, or the request for them. Only this ends the costs.
-What is on a share or in a bucket stays. gcloud asks first, unless --yes is given.
+What is in a bucket or on a share stays. gcloud asks first, unless --yes is given.
 
   --name=NAME, --zone=ZONE, --project=PROJECT  as given to tpu/create.sh
   --yes                                        do not ask

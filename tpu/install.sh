@@ -6,20 +6,19 @@ usage() {
   cat <<'END'
 tpu/install.sh --name=NAME --zone=ZONE [--ref=COMMIT] [--setup=COMMAND]
 
-Copies this clone, as committed, to every worker and installs it there with '.[tpu]' into a virtual environment of its own
+Copies this clone, as committed, to every worker and installs it there with '.[tpu,gcs]' into a virtual environment of its own
 (with a Python that uv fetches: the machines' own may be older than what is needed). Installing again replaces the code;
 runs and their logs stay.
 
   --name=NAME, --zone=ZONE, --project=PROJECT  as given to tpu/create.sh
   --ref=COMMIT     what to copy: a branch, tag or commit (HEAD)
-  --setup=COMMAND  run afterwards in the home directory of every worker: to fetch prepared data, and to mount the share
-                   that runs are kept on
+  --setup=COMMAND  run afterwards in the home directory of every worker: to fetch prepared data, and to mount a share if
+                   runs are kept on one
   --dry-run        print the commands instead
 
 Example:
   tpu/install.sh --name=wmt --zone=us-west4-a \
-    --setup="gcloud storage cp -r gs://my-bucket/tensorflow_datasets . && $MOUNT"
-MOUNT is in tpu/README.md, step 3.
+    --setup='gcloud storage cp -r gs://my-bucket/tensorflow_datasets .'
 END
 }
 

@@ -4,7 +4,7 @@
 
 usage() {
   cat <<'END'
-tpu/resume.sh --name=NAME --zone=ZONE --accelerator-type=TYPE [OPTION ...] -- --config=CONFIG --workdir=/mnt/runs/RUN
+tpu/resume.sh --name=NAME --zone=ZONE --accelerator-type=TYPE [OPTION ...] -- --config=CONFIG --workdir=gs://BUCKET/RUN
 
 Sees a run through to its end on machines that may be taken away: looks at it every now and then, and when they are gone asks
 for new ones, installs, and starts the same command, which goes on from the last checkpoint. A run that fails is started
@@ -13,7 +13,7 @@ is taken over. Ctrl-C ends only the watching.
 
   --name, --zone, --project, --accelerator-type, --runtime-version, --slices, --spot
                        as for tpu/create.sh: what to ask for again
-  --ref, --setup       as for tpu/install.sh; --setup has to mount the share of the work directory on new machines
+  --ref, --setup       as for tpu/install.sh
   --poll=SECONDS       how often to look (60)
   --timeout=SECONDS    how long to wait for new machines before giving up (86400)
   --max-failures=N     give up after so many failures (3); an hour of running clears the count, and being pre-empted is none
@@ -22,9 +22,8 @@ is taken over. Ctrl-C ends only the watching.
 
 Example:
   tpu/resume.sh --name=wmt --zone=us-west4-a --accelerator-type=v5litepod-16 --spot --delete-when-done \
-    --setup="gcloud storage cp -r gs://my-bucket/tensorflow_datasets . && $MOUNT" \
-    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base --config.data.rows_multiple_of=16
-MOUNT is in tpu/README.md, step 3.
+    --setup='gcloud storage cp -r gs://my-bucket/tensorflow_datasets .' \
+    -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base --config.data.rows_multiple_of=16
 END
 }
 

@@ -4,7 +4,7 @@
 
 usage() {
   cat <<'END'
-tpu/run.sh --name=NAME --zone=ZONE [--verb=VERB] -- --config=CONFIG --workdir=/mnt/runs/RUN [ARGUMENT ...]
+tpu/run.sh --name=NAME --zone=ZONE [--verb=VERB] -- --config=CONFIG --workdir=gs://BUCKET/RUN [ARGUMENT ...]
 
 Starts the same `transformer train` on all workers, detached: it goes on when you disconnect. The processes find each other
 through the TPU's environment. With a --workdir that holds checkpoints the run goes on where it stopped.
@@ -14,10 +14,10 @@ through the TPU's environment. With a --workdir that holds checkpoints the run g
   --dry-run        print the command instead
   -- ARGUMENT ...  for `transformer train`: see `transformer train --help`
 
-The work directory has to be on a share that all workers mount (tpu/README.md, step 3): on the disk of each it is of no use.
+The work directory has to be where all workers see it, in a bucket or on a share: on the disk of each it is of no use.
 
 Example:
-  tpu/run.sh --name=wmt --zone=us-west4-a -- --config=wmt14_en_de_base --workdir=/mnt/runs/base \
+  tpu/run.sh --name=wmt --zone=us-west4-a -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base \
     --config.data.rows_multiple_of=16
 Then:
   tpu/logs.sh --name=wmt --zone=us-west4-a

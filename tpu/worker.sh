@@ -40,7 +40,7 @@ free() {
 install() {
   python3 -m pip install --quiet --user uv
   [ -x "$venv/bin/python" ] || python3 -m uv venv --quiet --python 3.12 "$venv"
-  python3 -m uv pip install --quiet --python "$venv/bin/python" "${code}[tpu]"
+  python3 -m uv pip install --quiet --python "$venv/bin/python" "${code}[tpu,gcs]"
 }
 
 start() {

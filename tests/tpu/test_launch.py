@@ -16,14 +16,11 @@ from fake_programs import TPU, Programs
 
 PLACE = ("--name=wmt", "--zone=us-west4-a")
 POD = (*PLACE, "--accelerator-type=v5litepod-16")
-RUN = ("--config=wmt14_en_de_base", "--workdir=/mnt/runs/a b", '--config.data.train=lines:it\'s "quoted" & $HOME')
+RUN = ("--config=wmt14_en_de_base", "--workdir=gs://bucket/a b", '--config.data.train=lines:it\'s "quoted" & $HOME')
 QUEUED = ["gcloud", "compute", "tpus", "queued-resources"]
 NOT_FOUND = (1, "ERROR: (gcloud.compute.tpus.queued-resources.describe) NOT_FOUND: Resource was not found")
-CLUSTER = (
-    *("--name=wmt", "--image=host/image:1", "--accelerator=tpu-v5-lite-podslice"),
-    *("--topology=4x4", "--nfs=10.0.0.2:/runs"),
-)
-WORKDIR = "--workdir=/mnt/runs/run"
+CLUSTER = ("--name=wmt", "--image=host/image:1", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4")
+WORKDIR, SHARED = "--workdir=gs://bucket/run", "--workdir=/mnt/runs/run"
 
 COMPLETE = {
     "create.sh": (*POD, "--spot", "--", "--network=my net"),
@@ -35,7 +32,7 @@ COMPLETE = {
     "resume.sh": (*POD, "--spot", "--setup=echo 'a b'", "--poll=0", "--", *RUN),
     "gke/apply.sh": (*CLUSTER, "--slices=2", "--", *RUN),
     "gke/xpk.sh": (
-        *("--name=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--image=host/image:1", "--storage=runs"),
+        *("--name=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--image=host/image:1"),
         *("--", *RUN),
     ),
     "slurm/submit.sh": ("--nodes=2", "--gpus-per-node=4", "--partition=gpu", "--", *RUN),
@@ -134,7 +131,7 @@ def test_each_missing_argument_is_named(programs, script):
     options = given[: given.index("--")] if "--" in given else given
     needed = {
         "--name", "--zone", "--accelerator-type", "--accelerator", "--topology", "--image", "--cluster", "--tpu-type",
-        "--nodes", "--gpus-per-node", "--nfs", "--storage",
+        "--nodes", "--gpus-per-node",
     }  # fmt: skip
     for option in options:
         name = option.split("=")[0]
@@ -159,14 +156,27 @@ def test_a_work_directory_that_not_all_machines_see_is_refused(programs, script)
         assert failed.returncode == 2
         return failed.stderr
 
-    for url in ("--workdir=gs://bucket/run",), ("--workdir", "gs://bucket/run"):
+    for url in ("--workdir=s3://bucket/run",), ("--workdir", "s3://bucket/run"), ("--workdir=gs://bucket",):
         refused = complaint(*url)
-        assert "--workdir=gs://bucket/run: work directories in object stores are not supported" in refused
-        assert "Mount a shared file system" in refused
-        assert "--workdir=/mnt/runs/RUN" in refused
+        assert f"--workdir={url[-1].removeprefix('--workdir=')}: several machines cannot keep a run there" in refused
+        assert "--workdir=gs://BUCKET/RUN" in refused and "--workdir=/mnt/runs/RUN" in refused
     assert "--workdir=runs/x is not an absolute path" in complaint("--workdir=runs/x")
     if script.startswith("gke/"):
-        assert "--workdir=/root/x is not on the share" in complaint("--workdir=/root/x")
+        for own in "--workdir=/root/x", SHARED:
+            assert "on a container's own disk" in complaint(own)
+            assert "--workdir=/mnt/runs/RUN with --" in complaint(own)
+    assert programs.calls() == []
+
+
+def test_a_share_is_as_good_as_a_bucket(programs):
+    machines = ((script, COMPLETE[script]) for script in ("run.sh", "resume.sh"))
+    for script, given in (*machines, ("gke/apply.sh", (*CLUSTER, "--nfs=10.0.0.2:/runs", "--"))):
+        shown = programs.run(script, "--dry-run", *given[: given.index("--") + 1], SHARED)
+        assert shown.returncode == 0, shown.stderr
+        assert SHARED in shown.stdout
+    options = COMPLETE["gke/xpk.sh"][: COMPLETE["gke/xpk.sh"].index("--")]
+    shown = programs.run("gke/xpk.sh", "--dry-run", *options, "--storage=runs", "--", SHARED)
+    assert "--storage=runs" in shown.stdout
     assert programs.calls() == []
 
 
@@ -277,6 +287,11 @@ def test_gcloud_failing_is_passed_on(programs):
 
 
 # --- install, run, follow, stop ---
+
+
+def test_machines_and_images_can_use_buckets():
+    extras = {path.name: "[tpu,gcs]" in path.read_text() for path in (TPU / "worker.sh", TPU / "gke/Dockerfile")}
+    assert extras == {"worker.sh": True, "Dockerfile": True}
 
 
 def test_install_brings_the_commit_to_every_worker(programs):
@@ -550,9 +565,17 @@ def test_the_jobset_has_what_matters(programs):
     [container] = pod["containers"]
     assert container["image"] == "host/image:1"
     assert container["args"] == ["train", *RUN]
-    assert pod["volumes"] == [{"name": "runs", "nfs": {"server": "10.0.0.2", "path": "/runs"}}]
-    assert container["volumeMounts"] == [{"name": "runs", "mountPath": "/mnt/runs"}]
+    assert "volumes" not in pod and "volumeMounts" not in container
     assert container["resources"] == {"requests": {"google.com/tpu": 4}, "limits": {"google.com/tpu": 4}}
+
+
+def test_a_share_is_mounted_in_every_container(programs):
+    done = programs.run("gke/apply.sh", *CLUSTER, "--nfs=10.0.0.2:/runs", "--", "--config=x", SHARED)
+    assert done.returncode == 0, done.stderr
+    [(_, manifest)] = programs.calls_and_input()
+    pod = yaml.safe_load(manifest)["spec"]["replicatedJobs"][0]["template"]["spec"]["template"]["spec"]
+    assert pod["volumes"] == [{"name": "runs", "nfs": {"server": "10.0.0.2", "path": "/runs"}}]
+    assert pod["containers"][0]["volumeMounts"] == [{"name": "runs", "mountPath": "/mnt/runs"}]
 
 
 def test_apply_refuses_what_cannot_be(programs):
@@ -576,7 +599,8 @@ def test_xpk_gets_the_command_as_a_shell_reads_it(programs):
     [call] = programs.calls()
     assert call[:3] == ["xpk", "workload", "create"]
     expected = {"--workload=wmt", "--cluster=c", "--tpu-type=v5litepod-16", "--num-slices=1", "--max-restarts=50"}
-    assert expected | {"--storage=runs"} <= set(call)
+    assert expected <= set(call)
+    assert not [word for word in call if word.startswith("--storage")]
     command = call[-1].removeprefix("--command=")
     there = subprocess.run(
         ["bash", "-c", f"bash() {{ printf '%s\\n' \"$@\"; }}; {command}"], capture_output=True, text=True, check=True

@@ -4,8 +4,8 @@
 
 usage() {
   cat <<'END'
-tpu/gke/apply.sh --name=NAME --image=IMAGE --accelerator=TYPE --topology=AxB --nfs=SERVER:/SHARE [OPTION ...] \
-    -- --config=CONFIG --workdir=/mnt/runs/RUN [ARGUMENT ...]
+tpu/gke/apply.sh --name=NAME --image=IMAGE --accelerator=TYPE --topology=AxB [OPTION ...] \
+    -- --config=CONFIG --workdir=gs://BUCKET/RUN [ARGUMENT ...]
 
 Starts `transformer train` on TPU node pools of a GKE cluster, as a JobSet: fills tpu/gke/jobset.yaml and gives it to
 kubectl. A worker that fails or is pre-empted makes all start again from the last checkpoint.
@@ -15,12 +15,12 @@ kubectl. A worker that fails or is pre-empted makes all start again from the las
   --accelerator=TYPE    the nodes' cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice (v5e), tpu-v5p-slice,
                         tpu-v6e-slice, tpu-v4-podslice
   --topology=AxB[xC]    chips of a slice, as the node pool was created: 4x4
-  --nfs=SERVER:/SHARE   the share that is mounted at /mnt/runs in every container: checkpoints go there
+  --nfs=SERVER:/SHARE   a share that is mounted at /mnt/runs in every container, for --workdir=/mnt/runs/RUN
   --chips-per-host=N    of the node pool's machine type (4)
   --slices=N            node pools to use together (1)
   --max-restarts=N      (50)
   --namespace=NAME      (default)
-  --service-account=NAME  a Kubernetes service account (default)
+  --service-account=NAME  a Kubernetes service account; who may have to write to the bucket: tpu/README.md (default)
   --context=NAME        kubectl's context; by default the current one
   --dry-run             print the command, with the whole manifest, instead
   -- ARGUMENT ...       for `transformer train`
@@ -29,8 +29,8 @@ The cluster needs JobSet: https://jobset.sigs.k8s.io/docs/installation
 
 Example:
   tpu/gke/apply.sh --name=wmt --image=europe-docker.pkg.dev/me/images/transformer \
-    --accelerator=tpu-v5-lite-podslice --topology=4x4 --nfs=10.0.0.2:/runs \
-    -- --config=wmt14_en_de_base --workdir=/mnt/runs/base --config.data.rows_multiple_of=16
+    --accelerator=tpu-v5-lite-podslice --topology=4x4 \
+    -- --config=wmt14_en_de_base --workdir=gs://my-bucket/base --config.data.rows_multiple_of=16
 Then:
   kubectl logs --follow --selector=jobset.sigs.k8s.io/jobset-name=wmt,batch.kubernetes.io/job-completion-index=0
   kubectl delete jobset wmt
@@ -45,15 +45,15 @@ need name my-run
 need image europe-docker.pkg.dev/PROJECT/REPOSITORY/transformer
 need accelerator tpu-v5-lite-podslice
 need topology 4x4
-need nfs 10.0.0.2:/runs
 for option in chips-per-host slices max-restarts; do need_number "$option"; done
 [[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] ||
   die "--name=$name: Kubernetes takes small letters, digits and hyphens, a letter first, no hyphen last."
 [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || die "--topology=$topology is not of the form 4x4 or 4x4x4."
-[[ $nfs == ?*:/?* ]] || die "--nfs=$nfs is not of the form SERVER:/SHARE, such as 10.0.0.2:/runs."
+[[ -z $nfs || $nfs == ?*:/?* ]] || die "--nfs=$nfs is not of the form SERVER:/SHARE, such as 10.0.0.2:/runs."
 need_workdir
-[[ $workdir == /mnt/runs/?* ]] ||
-  die "--workdir=$workdir is not on the share: --workdir=/mnt/runs/RUN. A container's own disk is lost with it."
+[[ $workdir == gs://* || (-n $nfs && $workdir == /mnt/runs/?*) ]] ||
+  die "--workdir=$workdir is on a container's own disk, which is lost with it: --workdir=gs://BUCKET/RUN, or" \
+    "--workdir=/mnt/runs/RUN with --nfs=SERVER:/SHARE."
 
 chips=$((${topology//x/*}))
 hosts=$((chips / chips_per_host))
@@ -72,7 +72,9 @@ as_yaml() { # the words as a list of strings
   printf '[%s]' "${list#, }"
 }
 
-manifest=$(grep -v '^# A template' "$(dirname "$0")/jobset.yaml")
+left_out='^# A template'
+[ -n "$nfs" ] || left_out+='|# of --nfs$'
+manifest=$(grep -Ev "$left_out" "$(dirname "$0")/jobset.yaml")
 fill() { # PLACEHOLDER VALUE
   # Quoted, because bash 5.2 would take an & in it for what was found. No quotes around the whole, for older ones.
   manifest=${manifest//"@$1@"/"$2"}

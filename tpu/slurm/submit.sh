@@ -19,7 +19,8 @@ on the PATH (an activated virtual environment), in a folder that all nodes share
   --partition=NAME, --account=NAME  where your cluster wants them
   --log=FILE            (%x-%j.log: name and number of the job)
   --dry-run             print the command instead
-  -- ARGUMENT ...       for `transformer train`; DIR must be on a disk that all nodes share
+  -- ARGUMENT ...       for `transformer train`; DIR must be on a disk that all nodes share, or gs://BUCKET/RUN (with
+                        '.[cuda,gcs]' installed, where the nodes reach the bucket and have the rights to it)
 
 Example:
   tpu/slurm/submit.sh --nodes=2 --gpus-per-node=4 --partition=gpu -- --config=wmt14_en_de_big --workdir=$HOME/runs/big
