@@ -20,7 +20,7 @@ from transformer.evaluation.scores import bleu_metric
 from transformer.model import blueprint as blueprint_module
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
-from transformer.training import processes, resume
+from transformer.training import processes, resume, storage
 from transformer.training.checkpoint import CheckpointReader, Checkpoints, check_place
 from transformer.training.metadata import Metadata
 from transformer.training.step import Trainer, TrainState
@@ -120,7 +120,8 @@ class Run:
             self.workdir.create()
             self.workdir.write_config(self.config)
         processes.wait_for_all("the work directory")
-        processes.check_shared(self.workdir.root, _SHARE)
+        if not storage.in_store(self.workdir.root):  # a bucket is the same for all
+            processes.check_shared(self.workdir.root, _SHARE)
         return state
 
     def save(self, checkpoints: Checkpoints, step: int, state: TrainState, metrics: Mapping[str, float]) -> None:
@@ -158,7 +159,7 @@ def _newest(workdir: Workdir) -> Metadata | None:
     return None
 
 
-_SHARE = "Put --workdir on a disk that all hosts see, such as an NFS share."
+_SHARE = "Put --workdir on a disk that all hosts see, such as an NFS share, or in a bucket."
 
 
 def _check_alike(config: Config, workdir: Workdir, saved: Metadata | None) -> None:
