@@ -88,3 +88,44 @@ ENTRY %main (p: f32[128,128]) -> f32[32,128] {
   ROOT %same = f32[32,128]{1,0} bitcast(%part)
 }
 """  # noqa: E501
+
+# An all-gather that goes on beside a product: begun, carried on, waited for.
+ASYNCHRONOUS = """\
+HloModule step, is_scheduled=true
+
+%began (part: bf16[16,64]) -> (bf16[16,64], bf16[64,64], u32[]) {
+  %part = bf16[16,64]{1,0} parameter(0)
+  %gather = bf16[64,64]{1,0} all-gather(%part), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %start = (bf16[16,64]{1,0}, bf16[64,64]{1,0}, u32[]{:S(2)}) custom-call(%gather), custom_call_target="AsyncCollectiveStart"
+}
+
+%carried (part: bf16[16,64], whole: bf16[64,64], x: bf16[8,64], y: bf16[64,32]) -> (bf16[8,32], bf16[16,64], bf16[64,64], bf16[64,64]) {
+  %part = bf16[16,64]{1,0} parameter(0)
+  %whole = bf16[64,64]{1,0} parameter(1)
+  %x = bf16[8,64]{1,0} parameter(2)
+  %y = bf16[64,32]{1,0} parameter(3)
+  %product = bf16[8,32]{1,0} convolution(%x, %y), dim_labels=bf_io->bf
+  %gather = bf16[64,64]{1,0} all-gather(%part), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %all = (bf16[8,32]{1,0}, bf16[16,64]{1,0}, bf16[64,64]{1,0}, bf16[64,64]{1,0}) tuple(%product, %part, %whole, %gather)
+}
+
+%ended (part: bf16[16,64], whole: bf16[64,64]) -> bf16[64,64] {
+  %part = bf16[16,64]{1,0} parameter(0)
+  %whole = bf16[64,64]{1,0} parameter(1)
+  %gather = bf16[64,64]{1,0} all-gather(%part), channel_id=7, replica_groups={{0,1,2,3}}, dimensions={0}
+  ROOT %done = bf16[64,64]{1,0} custom-call(%part, %whole, %gather), custom_call_target="AsyncCollectiveDone"
+}
+
+ENTRY %main (p0: bf16[16,64], p1: bf16[8,64], p2: bf16[64,32]) -> bf16[64,64] {
+  %p0 = bf16[16,64]{1,0} parameter(0)
+  %p1 = bf16[8,64]{1,0} parameter(1)
+  %p2 = bf16[64,32]{1,0} parameter(2)
+  %one = (bf16[16,64]{1,0}, bf16[64,64]{1,0}, u32[]{:S(2)}) fusion(%p0), kind=kCustom, calls=%began
+  %part = bf16[16,64]{1,0} get-tuple-element(%one), index=0
+  %whole = bf16[64,64]{1,0} get-tuple-element(%one), index=1
+  %two = (bf16[8,32]{1,0}, bf16[16,64]{1,0}, bf16[64,64]{1,0}, bf16[64,64]{1,0}) fusion(%part, %whole, %p1, %p2), kind=kOutput, calls=%carried
+  %part.2 = bf16[16,64]{1,0} get-tuple-element(%two), index=1
+  %whole.2 = bf16[64,64]{1,0} get-tuple-element(%two), index=3
+  ROOT %out = bf16[64,64]{1,0} fusion(%part.2, %whole.2), kind=kCustom, calls=%ended
+}
+"""  # noqa: E501 as the compiler prints them

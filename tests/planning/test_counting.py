@@ -1,7 +1,7 @@
 """What is counted of a program, against sums made by hand; and against the model's own formula."""
 
 import pytest
-from programs import LOOP, SCATTER
+from programs import ASYNCHRONOUS, LOOP, SCATTER
 
 from transformer.planning.counting import convolution_flops, count
 from transformer.planning.hlo import Program
@@ -30,6 +30,16 @@ def test_bytes_are_those_of_hbm():
 def test_copies_ahead_are_not_waited_for():
     ahead = [operation for operation in count(Program.parse(LOOP)).operations if not operation.waits]
     assert [(operation.times, operation.bytes) for operation in ahead] == [(1, 2 * 8 * 16)]
+
+
+def test_a_collective_beside_a_product_is_one():
+    counts = count(Program.parse(ASYNCHRONOUS))
+    [message] = counts.messages
+    assert (message.kind, message.times, message.operand_bytes) == ("all-gather", 1, 2 * 16 * 64)
+    assert counts.flops == 2 * 8 * 64 * 32
+    began = 2 * (2 * 16 * 64) + 2 * 64 * 64  # its part is read and handed on, the whole is written
+    product = 2 * (8 * 64 + 64 * 32 + 8 * 32)
+    assert counts.bytes == began + product
 
 
 def test_a_fused_reduce_scatter_is_one_and_slices_talk_through_hosts():
@@ -83,3 +93,15 @@ ENTRY %main (x: f32[4,8], y: f32[8,16]) -> f32[4,16] {
     counts = count(Program.parse(text))
     assert counts.flops == 2 * 4 * 8 * 16
     assert counts.bytes == 4 * (4 * 8 + 8 * 16 + 4 * 16)
+
+
+def test_a_kernel_computes_what_it_says():
+    text = """\
+HloModule step
+
+ENTRY %main (x: f32[4,8]) -> f32[4,8] {
+  %x = f32[4,8]{1,0} parameter(0)
+  ROOT %k = f32[4,8]{1,0} custom-call(%x), custom_call_target="tpu_custom_call", backend_config={"cost":{"flops":"640"}}
+}
+"""
+    assert count(Program.parse(text)).flops == 640

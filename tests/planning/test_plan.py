@@ -57,6 +57,14 @@ def test_every_gradient_is_reduced_once(planned):
     assert sent == pytest.approx(2 * 3 / 4 * 4 * plan.parameters, rel=0.01)
 
 
+def test_what_moves_most(planned):
+    _, plan = planned
+    moved = [each.bytes for each in plan.traffic]
+    assert moved == sorted(moved, reverse=True)
+    assert 0 < sum(moved) <= plan.hbm_bytes
+    assert sum(each.waited for each in plan.traffic) <= plan.roofline.chip
+
+
 def test_time_is_bounded_from_below(planned):
     task, plan = planned
     assert plan.roofline.compute == pytest.approx(plan.flops / 197e12)
@@ -73,7 +81,8 @@ def test_for_people_and_for_programs(planned):
     assert record["roofline"]["bound"] == plan.roofline.bound
     assert record["chip_hours_at_least"] == pytest.approx(4 * plan.hours)
     text = table(plan)
-    for word in ("optimizer state", "fits", "all-reduce", f"bound by {plan.roofline.bound}", "MFU at most"):
+    bound = f"bound by {plan.roofline.bound}"
+    for word in ("optimizer state", "fits", "What moves most", "all-reduce", bound, "MFU at most"):
         assert word in text
     assert max(len(line) for line in text.splitlines()) <= 140
 

@@ -3,7 +3,8 @@
 XLA's own `cost_analysis` counts the body of a loop once; here it is counted as often as it is run.
 
 - FLOPs: products only (`convolution`, into which the TPU's compiler turns every `dot`), 2 for a multiply-add, what is
-  computed a second time included. What the vector unit does (softmax, dropout's hashes, norms) is not counted.
+  computed a second time included. What the vector unit does (softmax, dropout's hashes, norms) is not counted. Of a
+  kernel (`custom-call`) what its author said it computes, if anything.
 - Bytes: what every instruction reads from HBM and writes to it. Arrays that the compiler placed in the fast memory
   beside the units (`S(1)` in the layout) are free; a slice taken inside a fusion counts as the slice; what is updated
   in place counts as the update.
@@ -21,19 +22,26 @@ COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "coll
 _FREE = {"parameter", "constant", "get-tuple-element", "tuple", "bitcast", "after-all", "partition-id", "replica-id"}
 _FREE |= {"add-dependency", "opt-barrier", "domain", "send", "recv"}
 _CONTROL = {"while", "conditional", "call"}
+_NOTED_FLOPS = re.compile(r'"flops":\s*"?(\d+)')
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation:
-    """One instruction that is run `times` in a step: FLOPs and bytes of each time.
+    """One instruction that is run `times` in a step.
 
-    `waits`: the units wait for its bytes; else they arrive while other instructions are run.
+    Attributes:
+      flops, bytes: of each time.
+      waits: the units wait for its bytes; else they arrive while other instructions are run.
+      arrays: its results, such as `f32[6,1024] + 3` for this and three smaller ones.
+      source: the operation of the traced program it comes from.
     """
 
     times: int
     flops: float
     bytes: float
     waits: bool = True
+    arrays: str = ""
+    source: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,9 +94,12 @@ def count(program: Program) -> Counts:
         if instruction.opcode in _FREE or instruction.opcode.endswith(("-done", "-update")):
             continue
         flops = sum(_product_flops(program, *each) for each in _products(program, computation, instruction))
+        flops += _kernel_flops(instruction)
         moved = _bytes(program, computation, instruction)
         if flops or moved:
-            operations.append(Operation(times, flops, moved, waits=not instruction.opcode.endswith("-start")))
+            waits = not instruction.opcode.endswith("-start")
+            described = _described([instruction])
+            operations.append(Operation(times, flops, moved, waits, described, instruction.source))
     return Counts(tuple(operations), tuple(messages))
 
 
@@ -129,10 +140,25 @@ def _messages(program: Program, computation: Computation, instruction: Instructi
         for name in instruction.called:
             held = program.computations[name]
             for inner in held:
+                if inner.name in _under_way(held):
+                    continue
                 for message in _messages(program, held, inner, times):
                     scatters = message.kind == "all-reduce" and held.root.opcode == "dynamic-slice"
                     kind = "reduce-scatter" if scatters else message.kind
                     yield dataclasses.replace(message, kind=kind, source=message.source or instruction.source)
+
+
+def _under_way(held: Computation) -> tuple[str, ...]:
+    """The collectives that a fusion carries on or ends, and another one began.
+
+    So the compiler lets a collective go on beside products: one fusion starts it, others have it among their results
+    beside their own work, a last one waits for it.
+    """
+    if 'custom_call_target="AsyncCollectiveDone"' in held.root.attributes:
+        return tuple(each.name for each in held if each.opcode in COLLECTIVES)
+    if held.root.opcode != "tuple":
+        return ()
+    return tuple(name for name in held.root.operands if held.instructions[name].opcode in COLLECTIVES)
 
 
 def _message(times: int, kind: str, computation: Computation, instruction: Instruction, source: str) -> Message:
@@ -143,6 +169,8 @@ def _message(times: int, kind: str, computation: Computation, instruction: Instr
 
 def _described(operands: list[Instruction]) -> str:
     arrays = sorted((array for operand in operands for array in operand.arrays), key=lambda array: -array.bytes)
+    if not arrays:
+        return ""
     more = f" + {len(arrays) - 1}" if len(arrays) > 1 else ""
     return f"{arrays[0].element}[{','.join(map(str, arrays[0].shape))}]{more}"
 
@@ -160,6 +188,12 @@ def _products(
             held = program.computations[name]
             for inner in held:
                 yield from _products(program, held, inner)
+
+
+def _kernel_flops(instruction: Instruction) -> float:
+    """Pallas' `cost_estimate`."""
+    noted = _NOTED_FLOPS.search(instruction.attributes) if instruction.opcode == "custom-call" else None
+    return float(noted.group(1)) if noted else 0.0
 
 
 def _product_flops(program: Program, computation: Computation, product: Instruction) -> float:
@@ -225,6 +259,8 @@ def _bytes(program: Program, computation: Computation, instruction: Instruction)
         return _start_bytes(instruction, operands)
     if instruction.opcode == "fusion":
         held = program.computations[instruction.called[0]]
+        if _under_way(held) and held.root.opcode != "tuple":
+            return 0.0  # it only waits
         read = sum(
             min(_in_hbm(operand), _read_of(program, held, held.parameters[number]))
             for number, operand in enumerate(operands)
@@ -271,8 +307,11 @@ def _read_of(program: Program, held: Computation, name: str) -> float:
     """How many bytes of one of its values a fused computation uses."""
     size = held.instructions[name].bytes
     total = 0.0
+    under_way = _under_way(held)
     for user in held.users[name]:
         place = user.operands.index(name)
+        if user.name in under_way or (user is held.root and user.opcode == "tuple"):
+            continue  # read where it began; passed on
         if user.opcode in ("dynamic-slice", "slice", "gather") and place == 0:
             total += user.bytes
         elif user.opcode in ("dynamic-update-slice", "scatter") and place == 0:
@@ -302,10 +341,11 @@ def _written_by(program: Program, held: Computation, fusion: Instruction) -> flo
     roots = [held.instructions[name] for name in held.root.operands] if held.root.opcode == "tuple" else [held.root]
     if len(roots) != len(fusion.arrays):  # a root that gives several
         return _in_hbm(fusion)
+    under_way = _under_way(held)
     return sum(
         min(array.bytes, _update(program, held, root))
         for root, array in zip(roots, fusion.arrays, strict=True)
-        if array.in_hbm
+        if array.in_hbm and root.opcode != "parameter" and root.name not in under_way
     )
 
 

@@ -17,7 +17,11 @@ from transformer.planning.memory import Memory
 from transformer.planning.program import CompiledStep, Task, vocabulary
 from transformer.planning.roofline import Roofline, roofline, utilisation
 from transformer.planning.topology import Topology
+from transformer.planning.traffic import Traffic, largest
 from transformer.training.flops import BatchCounts, training_flops
+
+# So many of the instructions with the most memory traffic are kept.
+_MOST = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +40,7 @@ class Plan:
     flops: float
     model_flops: float  # of all devices: what the model needs, see training/flops.py
     hbm_bytes: float
+    traffic: tuple[Traffic, ...]  # the largest parts of `hbm_bytes`
     exchanges: tuple[Exchange, ...]
     roofline: Roofline
 
@@ -111,6 +116,7 @@ def make_plan(task: Task, step: CompiledStep, topology: Topology) -> Plan:
         flops=counts.flops,
         model_flops=model_flops(task.config, shape),
         hbm_bytes=counts.bytes,
+        traffic=largest(counts.operations, chip, _MOST),
         exchanges=tuple(messages),
         roofline=roofline(counts.operations, chip, seconds["ICI"], seconds["DCN"]),
     )

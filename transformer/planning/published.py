@@ -16,7 +16,7 @@ from transformer.planning.counting import Operation
 from transformer.planning.roofline import Roofline, roofline
 from transformer.training.flops import BatchCounts, training_flops
 
-# NVIDIA Tesla P100 data sheet (NVLink version): float32; four links of 20 GB/s each way.
+# The version with NVLink: float32; four links of 20 GB/s each way.
 P100 = Chip(
     name="P100",
     peak_flops=10.6e12,
@@ -26,7 +26,7 @@ P100 = Chip(
     dimensions=2,
     full_axis=1,
     dcn_bandwidth=1.25e9,
-    source="https://images.nvidia.com/content/tesla/pdf/nvidia-tesla-p100-datasheet.pdf",
+    source="https://www.microway.com/hpc-tech-tips/nvidia-tesla-p100-nvlink-16gb-gpu-accelerator-pascal-gp100-sxm2-close/",
 )
 
 

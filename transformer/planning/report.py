@@ -16,10 +16,13 @@ _KINDS = {
     "program": "program",
 }
 
+# Rows of the table of memory traffic.
+_SHOWN = 12
+
 
 def table(plan: Plan) -> str:
     """A plan, section by section."""
-    sections = [_header(plan), _memory(plan), _work(plan), _messages(plan), _time(plan)]
+    sections = [_header(plan), _memory(plan), _work(plan), _traffic(plan), _messages(plan), _time(plan)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -49,6 +52,16 @@ def _work(plan: Plan) -> str:
             f"{'memory traffic':<36}{plan.hbm_bytes / 1e9:>12.4g}  GB",
         ],
     )
+
+
+def _traffic(plan: Plan) -> str:
+    head = f"{'times':>5}{'traffic':>12}{'waited for':>14}  what"
+    lines = [
+        f"{each.times:>5}{each.bytes / 1e9:>9.3f} GB{_ms(each.waited):>14}  {each.arrays}; {_short(each.source)}"
+        for each in plan.traffic[:_SHOWN]
+    ]
+    rest = plan.hbm_bytes - sum(each.bytes for each in plan.traffic[:_SHOWN])
+    return _section("What moves most of it", [head, *lines, f"{'':>5}{rest / 1e9:>9.3f} GB{'':>14}  all the rest"])
 
 
 def _messages(plan: Plan) -> str:
