@@ -12,6 +12,7 @@ from tiny_model import (
     VOCABULARY,
     batch_of,
     blueprint_of,
+    equations,
     examples_of,
     from_reference,
     named,
@@ -206,3 +207,16 @@ def test_recomputing_changes_no_gradient_and_keeps_less(remat):
         assert relative(gradient, named(expected)[name]) < 1e-5, name
     kept = [program.lower(params).compile().memory_analysis().temp_size_in_bytes for program in (plain, again)]
     assert kept[1] < kept[0]
+
+
+def test_what_is_computed_again():
+    """Of the products without weights the two of each of the three attentions; of those with weights none, or all."""
+
+    def products(remat: str) -> int:
+        gradient, params = gradient_program(remat)
+        program = jax.make_jaxpr(gradient)(params)
+        return sum(equation.primitive.name == "dot_general" for equation in equations(program.jaxpr))
+
+    plain = products("none")
+    assert products("all_but_products") == plain + 2 * 3
+    assert products("all") >= plain + 2 * 3 + 6 + 10 - 2  # but for the last product of each stack

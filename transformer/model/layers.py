@@ -15,11 +15,11 @@ from transformer.config import ModelConfig
 from transformer.model.attention import glorot
 from transformer.model.dropout import DropoutKey, dropout
 from transformer.model.norms import make_norm
-from transformer.model.products import activation_dtype, product
+from transformer.model.products import PRODUCT, activation_dtype, product
 
 # What each `config.remat` keeps of a layer beside its input.
 KEPT = {
-    "all_but_products": jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    "all_but_products": jax.checkpoint_policies.save_only_these_names(PRODUCT),
     "all": jax.checkpoint_policies.nothing_saveable,
 }
 ACTIVATIONS = {"relu": jax.nn.relu, "gelu": jax.nn.gelu, "swiglu": jax.nn.silu, "geglu": jax.nn.gelu}
