@@ -20,6 +20,14 @@ PAPER = {
     "wmt14_en_fr_big": (1024, 16, 4096, 0.1, 300_000, 20, 32_000, 213),
 }
 
+# Those for pods, which are not the paper's: d_model, h, d_ff, layers of each stack, vocabulary, parameters, and the
+# chips that share the rows of a batch.
+PODS = {
+    "wmt14_en_de_big_pod": (1024, 16, 4096, 6, 37_120, 214.3e6, 256),
+    "wmt14_en_de_1b": (2048, 16, 8192, 8, 32_768, 1.007e9, 64),
+    "wmt14_en_de_10b": (4096, 32, 16_384, 21, 32_768, 10.0e9, 128),
+}
+
 
 def load(name: str) -> Config:
     return config_files.load(f"{name}:some/folder" if name == "multi30k_en_de" else name)
@@ -107,3 +115,17 @@ def test_wmt_is_developed_on_2013_and_tested_on_2014(name, language):
     corpora = [f"tfds:wmt14_translate/{language}-en:{split}" for split in ("train", "validation", "test")]
     assert [*data.train, *data.validation, *data.test] == corpora
     assert (data.source_language, data.target_language) == ("en", language)
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_sizes_of_those_for_pods(name):
+    config = config_module.validate(load(name))
+    d_model, heads, d_ff, layers, vocabulary, size, chips = PODS[name]
+    model = config.model
+    assert (model.d_model, model.num_heads, model.d_ff) == (d_model, heads, d_ff)
+    assert model.num_encoder_layers == model.num_decoder_layers == layers
+    assert config.tokenizer.vocab_size == vocabulary
+    assert parameters(config) == pytest.approx(size, rel=0.003)
+    assert config.data.rows_multiple_of % (chips * config.training.accumulate) == 0
+    text = ast.get_docstring(ast.parse((config_files.folder() / f"{name}.py").read_text()))
+    assert "NOT " in text and "paper" in text, "a run that is not the paper's says so"
