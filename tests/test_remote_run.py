@@ -10,6 +10,7 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -112,6 +113,15 @@ def run(server: FakeGoogle, folder: Path, orders: list[dict], on_start=lambda pr
     return Done(process.returncode, said, json.loads(output.read_text()) if output.exists() else [])
 
 
+@pytest.fixture
+def with_tensorflow(monkeypatch, tmp_path):
+    """Something is installed by that name, which must not be loaded."""
+    (tmp_path / "libraries/tensorflow").mkdir(parents=True)
+    (tmp_path / "libraries/tensorflow/__init__.py").write_text("raise AssertionError('TensorFlow was loaded')")
+    monkeypatch.syspath_prepend(tmp_path / "libraries")
+
+
+@pytest.mark.usefixtures("with_tensorflow")
 def test_killed_and_resumed_in_a_bucket_it_is_the_run_on_a_disk(tmp_path):
     config = config_module.to_json(config_of(tmp_path))
     verbs = [
@@ -163,6 +173,59 @@ def test_killed_and_resumed_in_a_bucket_it_is_the_run_on_a_disk(tmp_path):
         assert arrays and all(server.read.count(name) < 20 for name in arrays)
 
 
+@pytest.mark.slow
+def test_two_processes_save_together_and_one_goes_on(tmp_path):
+    config = config_of(tmp_path)
+    config.evaluation.bleu_sentences, config.data.test, config.checkpoint.average = 0, (), 2
+    (tmp_path / "config.json").write_text(config_module.to_json(config))
+    program = tmp_path / "config.py"
+    program.write_text(
+        "from pathlib import Path\nfrom transformer import config\n\ndef get_config():\n"
+        f"    return config.from_json(Path({str(tmp_path / 'config.json')!r}).read_text())\n"
+    )
+
+    def train(server: FakeGoogle, processes: int, workdir: str, steps: int) -> None:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{free.getsockname()[1]}"
+        words = [f"--config={program}", f"--workdir={workdir}", f"--config.training.steps={steps}"]
+        words += ["--config.mesh.data=2", "--config.mesh.fsdp=2", f"--cpu_devices={4 // processes}"]
+        joined = [f"--coordinator_address={address}", f"--num_processes={processes}"] if processes > 1 else []
+        environment = os.environ | server.environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        running = [
+            subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "transformer",
+                    "train",
+                    *words,
+                    *joined,
+                    *([f"--process_id={i}"] if joined else []),
+                ],
+                env=environment,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            for i in range(processes)
+        ]
+        said = [process.communicate(timeout=300)[1] for process in running]
+        assert [process.returncode for process in running] == [0] * processes, "\n".join(said)
+
+    def losses(server: FakeGoogle, name: str) -> list[float]:
+        logged = b"".join(server.objects[part] for part in server.names(f"{name}/metrics/")).splitlines()
+        return [json.loads(line)["train/loss"] for line in logged]
+
+    with fake_google() as server:
+        train(server, 2, "gs://bucket/two", 24)
+        written = server.names("two/checkpoints/24/state/")
+        assert all(any(f"ocdbt.process_{i}/d/" in name for name in written) for i in (0, 1))
+        train(server, 1, "gs://bucket/two", STEPS)
+        train(server, 1, "gs://bucket/one", STEPS)
+        assert losses(server, "two") == pytest.approx(losses(server, "one"), rel=1e-5)
+        assert len(losses(server, "two")) == STEPS // config.training.log_every
+
+
 # --- s3://, of which Orbax knows nothing, in this process ---
 
 
@@ -193,6 +256,17 @@ def test_a_failed_upload_loses_nothing_and_the_run_goes_on(store, tmp_path):
     assert_same_arrays(params("s3://bucket/run"), params(tmp_path / "disk"))
     model, expected = transformer.load("s3://bucket/run"), transformer.load(tmp_path / "disk")
     assert model.translate([SENTENCE]) == expected.translate([SENTENCE])
+
+
+def test_a_bucket_without_the_right_to_write_is_told_before_anything_is_done(store, tmp_path):
+    def fail(name, content):
+        raise PermissionError("storage.objects.create denied")
+
+    store.before_write = staticmethod(fail)
+    config = config_of(tmp_path)
+    with pytest.raises(storage.StorageError, match="storage.objects.create denied"):
+        tiny_run.train_steps(config, "s3://bucket/run")
+    assert not Path(config.data.cache_dir).exists()
 
 
 def test_a_store_that_does_not_answer_does_not_start_a_run_anew(store, tmp_path, monkeypatch):

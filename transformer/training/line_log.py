@@ -39,7 +39,7 @@ def replace(path: Place, text: bytes) -> None:
         rest = rest[len(content) :]
     others = list(parts)[len(kept) :]
     for part in reversed(others[bool(rest) :]):  # from the end
-        part.unlink()
+        storage.remove(part)
     if rest:
         storage.write(others[0] if others else _part(path, _number(kept) + 1), rest)
 

@@ -79,6 +79,15 @@ def write(path: Place, content: bytes) -> None:
     os.replace(temporary, path)
 
 
+def remove(path: Place) -> None:
+    """Raises StorageError when the store does not remove it."""
+    if not in_store(path):
+        path.unlink()
+        return
+    with _explained(path):
+        _filesystem(path).rm_file(os.fspath(path))
+
+
 def exists(path: Place) -> bool:
     """Raises StorageError when the store cannot tell."""
     if not in_store(path):

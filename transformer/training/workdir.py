@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import uuid
 
 from transformer import config as config_module
 from transformer.config import Config
@@ -67,14 +68,16 @@ class Workdir:
         return self.root / "summary.json"
 
     def check(self) -> None:
-        """Whether the directory can be made or written to, as far as can be seen without trying.
+        """Whether the directory can be made or written to, as far as can be seen without trying; in a store, by trying.
 
         Raises:
-          WorkdirError: it cannot.
-          StorageError: the object store cannot be reached.
+          WorkdirError, StorageError: it cannot.
         """
         if storage.in_store(self.root):
-            storage.exists(self.config)
+            # Better than to hear of a missing right when the data is prepared and the program compiled.
+            probe = self.root / f"probe-{uuid.uuid4()}"
+            storage.write(probe, b"")
+            storage.remove(probe)
             return
         nearest = self.root
         while not nearest.exists():
