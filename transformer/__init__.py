@@ -5,7 +5,8 @@
     model = transformer.load("runs/phrasebook")
     model.translate(["My husband will pick our aunt up at the airport tomorrow at half past seven."])
 
-`load` returns an `evaluation.translator.Translator`. Training from Python is `transformer.training.loop.train`.
+`load` returns an `evaluation.translator.Translator`, or of a language model an `evaluation.generator.Generator`.
+Training from Python is `transformer.training.loop.train`.
 """
 
 from collections.abc import Collection, Sequence
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from transformer.evaluation.generator import Generator
     from transformer.evaluation.translator import Translator
 
 __version__ = "0.1.0"
@@ -23,8 +25,8 @@ def load(
     checkpoint: str | int | Sequence[str | int] = "auto",
     *,
     allow_code: Collection[str] = (),
-) -> "Translator":
-    """Opens the run in `workdir` for translation, on all devices of this machine.
+) -> "Translator | Generator":
+    """Opens the run in `workdir` for use, on all devices of this machine: a translator, or a language model.
 
     Args:
       workdir: a work directory of `transformer train`, a folder or gs://BUCKET/RUN, or several with the same vocabulary
@@ -38,11 +40,11 @@ def load(
         to do.
     """
     # Imported here: `import transformer` is instant, and `transformer --help` too.
-    from transformer.training.saved_run import open_translator
+    from transformer.training.saved_run import open_run
     from transformer.training.workdir import Workdir
 
     workdirs = [workdir] if isinstance(workdir, (str, Path)) else workdir
     checkpoints = [checkpoint] if isinstance(checkpoint, (str, int)) else checkpoint
-    return open_translator(
+    return open_run(
         [Workdir(folder) for folder in workdirs], [str(which) for which in checkpoints], allow_code=allow_code
     )

@@ -7,10 +7,12 @@ from absl import flags
 from transformer.cli import arguments, overrides, process
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments
+from transformer.config import Config, MeshConfig, validate
 from transformer.training import storage
 from transformer.training.workdir import Workdir
 
 if TYPE_CHECKING:
+    from transformer.evaluation.generator import Generator
     from transformer.evaluation.translator import Translator
 
 OVERRIDABLE = ("decoding.", "mesh.")
@@ -35,20 +37,39 @@ def open_translator(given: Arguments) -> "Translator":
     Raises:
       UsageError, WorkdirError, CheckpointError, ConfigError: when it cannot be opened.
     """
+    workdirs = _workdirs(given)
+    process.start(given)
+    from transformer.training.saved_run import open_translator
+
+    return open_translator(
+        workdirs,
+        given.flags.checkpoint.split(","),
+        mesh=_mesh(given),
+        allow_code=given.flags.allow_code,
+        change=lambda config: validate(overrides.apply(config, given.overrides)),
+    )
+
+
+def open_generator(given: Arguments) -> "Generator":
+    """The language model the flags describe; errors as `open_translator`'s."""
+    workdirs = _workdirs(given)
+    if len(workdirs) > 1 or "," in given.flags.checkpoint:
+        raise UsageError("Of language models there are no ensembles: name one --workdir and one --checkpoint.")
+    process.start(given)
+    from transformer.training.saved_run import open_generator
+
+    return open_generator(workdirs[0], given.flags.checkpoint, mesh=_mesh(given), allow_code=given.flags.allow_code)
+
+
+def _workdirs(given: Arguments) -> list[Workdir]:
     workdirs = [Workdir(name) for name in arguments.require_workdir(given).split(",") if name]
     for workdir in workdirs:
         if not storage.exists(workdir.root):
             raise UsageError(f"--workdir={workdir.root}: there is no such folder.")
-    process.start(given)
-    from transformer.config import Config, validate
-    from transformer.training.saved_run import open_translator
+    return workdirs
 
-    # A mesh that was right for training seldom is for translating: only what is typed here counts.
-    mesh = overrides.apply(Config(), [override for override in given.overrides if override.name.startswith("mesh.")])
-    return open_translator(
-        workdirs,
-        given.flags.checkpoint.split(","),
-        mesh=validate(mesh).mesh,
-        allow_code=given.flags.allow_code,
-        change=lambda config: validate(overrides.apply(config, given.overrides)),
-    )
+
+def _mesh(given: Arguments) -> MeshConfig:
+    # A mesh that was right for training seldom is for using the model: only what is typed here counts.
+    typed = [override for override in given.overrides if override.name.startswith("mesh.")]
+    return validate(overrides.apply(Config(), typed)).mesh

@@ -5,7 +5,7 @@ import os
 import re
 import sys
 
-from transformer.cli import arguments, average, config, distributed, evaluate, plan, train, translate
+from transformer.cli import arguments, average, config, distributed, evaluate, generate, plan, score, train, translate
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Verb
 
@@ -13,6 +13,8 @@ VERBS: tuple[Verb, ...] = (
     train.TRAIN,
     translate.TRANSLATE,
     evaluate.EVALUATE,
+    generate.GENERATE,
+    score.SCORE,
     average.AVERAGE,
     plan.PLAN,
     config.CONFIG,

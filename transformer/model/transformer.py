@@ -282,7 +282,8 @@ def _past_columns(slots_BKT: jax.Array, position: jax.Array) -> jax.Array:
     slots_BKT1 = slots_BKT[:, :, :, None]
     mine_BKTK = slots_BKT1 == jnp.arange(num_slots, dtype=slots_BKT.dtype)[None, None, None, :]
     past_BKTK = mine_BKTK & (jnp.arange(max_length) <= position)[None, None, :, None]
-    return past_BKTK.reshape(*slots_BKT.shape[:2], max_length * num_slots)[:, None]
+    shape = (*slots_BKT.shape[:2], max_length * num_slots)
+    return jnp.reshape(past_BKTK, shape, out_sharding=sharding.like(slots_BKT, 0, 1, None))[:, None]
 
 
 def append(seen: KeysValues, new: KeysValues, column: jax.Array) -> KeysValues:

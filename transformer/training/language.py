@@ -14,17 +14,21 @@ from transformer import sharding
 from transformer.data.batches import Batches, evaluation_batches
 from transformer.data.evaluation_set import EvaluationSet
 from transformer.data.tokenizer import BOS
+from transformer.decoding.sampling import Sampling
 from transformer.evaluation import attention_picture
+from transformer.evaluation.generator import Generator
 from transformer.evaluation.measure import Score
 from transformer.model.blueprint import Params
 from transformer.training import processes, saved_run
 from transformer.training.loss import LossSums
 from transformer.training.run import Run
+from transformer.training.samples import Sample
 from transformer.training.saved_run import SavedParams
 from transformer.training.validation import Validation, loss_sums, mean_losses
 
 PICTURED = 24  # tokens
-PROMPT = 40  # characters of a line that is gone on with
+PROMPT = 20  # characters of a line that is gone on with
+CONTINUED = 32  # tokens
 
 
 class LanguageTask:
@@ -34,13 +38,20 @@ class LanguageTask:
         self._run = run
         self._held_out = self._batches(run.prepared.validation)
         self._scored: Params | None = None
+        self._generator = Generator(
+            run.config,
+            run.trainer.blueprint,
+            run.prepared.tokenizers.source,
+            {},
+            run.mesh,
+        )
 
     def validate(self, params: Params) -> Validation:
         sums = loss_sums(self._run.trainer, params, self._held_out)
         losses = mean_losses(sums)
         more = {"val/perplexity": math.exp(min(losses["val/nll"], 700.0))}
         more["val/bits_per_byte"] = bits_per_byte(sums, self._run.prepared.validation)
-        return Validation(losses | more, [])
+        return Validation(losses | more, self._continued(params))
 
     def score(self, saved: SavedParams, between: Callable[[], None]) -> list[Score]:
         self._scored = saved_run.restore(saved, self._run.trainer.blueprint, self._run.mesh)
@@ -69,9 +80,24 @@ class LanguageTask:
         )
 
     def command(self, run: str) -> str:
-        lines = [line for text in self._run.prepared.validation.targets[:100] for line in text[:2000].splitlines()]
-        prompt = next((line for line in lines if len(line.split()) > 2), "")[:PROMPT].rstrip()
+        prompt = next((line for line in self._lines() if len(line.split()) > 2), "")[:PROMPT].rstrip()
         return f"transformer generate {run} --prompt={shlex.quote(prompt)}"
+
+    def _continued(self, params: Params) -> list[Sample]:
+        """Beginnings of held-out lines, and what the model makes of them."""
+        lines = [line for line in self._lines() if len(line) > PROMPT]
+        count = min(self._run.config.evaluation.samples, len(lines))
+        chosen = [lines[i * len(lines) // count] for i in range(count)]
+        prompts = [line[:PROMPT] for line in chosen]
+        found = self._generator.with_params(params).generate(prompts, max_tokens=CONTINUED, sampling=Sampling(0.8))
+        return [
+            Sample(prompt, line[PROMPT:], texts[0].text.replace("\n", "⏎ "))
+            for prompt, line, texts in zip(prompts, chosen, found, strict=True)
+        ]
+
+    def _lines(self) -> list[str]:
+        """Of the beginning of the validation text."""
+        return [line for text in self._run.prepared.validation.targets[:100] for line in text[:2000].splitlines()]
 
     def _batches(self, text: EvaluationSet) -> Batches:
         return evaluation_batches([text.store], self._run.config.data, self._run.batches.shapes)

@@ -11,6 +11,7 @@ from transformer import config as config_module
 from transformer import sharding
 from transformer.config import Config, MeshConfig
 from transformer.data.tokenizer import Tokenizers
+from transformer.evaluation.generator import Generator
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
 from transformer.model.blueprint import Blueprint, Params
@@ -164,6 +165,11 @@ def open_translator(
     chosen = [choose(*member) for member in zip(every_workdir, every_which, strict=True)]
     for workdir, saved in zip(every_workdir, chosen, strict=True):
         config_module.check_code(saved.config, allow_code)
+        if saved.config.model.architecture != "encoder_decoder":
+            raise WorkdirError(
+                f"--workdir={workdir.root} holds a language model, which translates nothing. "
+                f"Use: transformer generate --workdir={workdir.root} --prompt='...'"
+            )
         if saved.metadata.tokenizer_files != chosen[0].metadata.tokenizer_files:
             raise WorkdirError(
                 f"{workdir.root} has another vocabulary than {workdirs[0].root}: they cannot be an ensemble. "
@@ -171,6 +177,38 @@ def open_translator(
             )
     config = chosen[0].config if change is None else change(chosen[0].config)
     return translator(config, chosen, sharding.make_mesh(MeshConfig() if mesh is None else mesh))
+
+
+def open_run(
+    workdirs: Sequence[Workdir], which: Sequence[str] = ("auto",), *, allow_code: Collection[str] = ()
+) -> Translator | Generator:
+    """What the run, or the ensemble, is for. Arguments and errors as `open_translator`'s."""
+    alone = len(workdirs) == len(which) == 1
+    if alone and choose(workdirs[0], which[0]).config.model.architecture == "language_model":
+        return open_generator(workdirs[0], which[0], allow_code=allow_code)
+    return open_translator(workdirs, which, allow_code=allow_code)
+
+
+def open_generator(
+    workdir: Workdir,
+    which: str = "auto",
+    *,
+    mesh: MeshConfig | None = None,
+    allow_code: Collection[str] = (),
+) -> Generator:
+    """The language model of a run, ready to generate; arguments and errors as `open_translator`'s."""
+    saved = choose(workdir, which)
+    config_module.check_code(saved.config, allow_code)
+    config = saved.config
+    if config.model.architecture != "language_model":
+        raise WorkdirError(
+            f"--workdir={workdir.root} holds a translation model. Use: transformer translate --workdir={workdir.root}"
+        )
+    placed = sharding.make_mesh(MeshConfig() if mesh is None else mesh)
+    tokenizer = Tokenizers.from_files(saved.metadata.tokenizer_files).source
+    sharding.check_model(placed, config.model, (tokenizer.size,))
+    blueprint = Blueprint.of(config.model, tokenizer.size, tokenizer.size)
+    return Generator(config, blueprint, tokenizer, restore(saved, blueprint, placed), placed)
 
 
 def translator(

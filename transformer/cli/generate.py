@@ -1,0 +1,133 @@
+"""`transformer generate`: a language model goes on with prompts."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from absl import flags
+from tqdm import tqdm
+
+from transformer.cli import decoding_flags
+from transformer.cli.usage import UsageError
+from transformer.cli.verb import Arguments, Verb
+
+if TYPE_CHECKING:
+    from transformer.evaluation.generator import Generated, Generator
+
+_DESCRIPTION = r"""
+    transformer generate --workdir=DIR --prompt=TEXT [--temperature=0.8 ...]
+
+    Goes on with a text, by a run whose model.architecture is language_model. One continuation of one prompt is printed
+    as it comes; several, each after a line that says of what. In a prompt, \n is a line end.
+
+    Examples:
+      transformer generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8 --max_tokens=500
+      transformer generate --workdir=runs/lm --prompt="Once upon a time" --samples=3 --top_p=0.9 --seed=1
+      transformer generate --workdir=runs/lm --prompts=prompts.txt --json > continuations.jsonl
+          (a prompt a line; - reads stdin; JSON Lines with prompt, text, log_probability, reason, tokens)
+      transformer generate --workdir=runs/lm --prompt="Q: Why?\nA:" --stop="\n" --temperature=0
+"""
+
+
+def _define_flags(values: flags.FlagValues) -> None:
+    decoding_flags.define_flags(values)
+    flags.DEFINE_multi_string("prompt", [], "What to go on with. May be repeated; may be empty.", flag_values=values)
+    flags.DEFINE_string("prompts", None, "A file of prompts, a line each; -: stdin.", flag_values=values)
+    flags.DEFINE_integer("max_tokens", 256, "The most tokens of a continuation.", lower_bound=1, flag_values=values)
+    flags.DEFINE_integer("samples", 1, "Continuations of every prompt.", lower_bound=1, flag_values=values)
+    text = "Divides the logits: below 1 plainer, above 1 wilder; 0: always the most probable token."
+    flags.DEFINE_float("temperature", 1.0, text, lower_bound=0, flag_values=values)
+    flags.DEFINE_integer("top_k", 0, "Draw from the k most probable tokens; 0: all.", lower_bound=0, flag_values=values)
+    text = "Draw from the most probable tokens that make up this much probability; 1: all."
+    flags.DEFINE_float("top_p", 1.0, text, flag_values=values)
+    text = "Draw from tokens at least this many times as probable as the most probable one; 0: all."
+    flags.DEFINE_float("min_p", 0.0, text, flag_values=values)
+    text = "Makes tokens that were there already less likely, by this factor; 1: does not."
+    flags.DEFINE_float("repetition_penalty", 1.0, text, flag_values=values)
+    flags.DEFINE_multi_string("stop", [], "A text that ends a continuation. May be repeated.", flag_values=values)
+    flags.DEFINE_integer("seed", 0, "Another one draws other texts.", flag_values=values)
+    flags.DEFINE_boolean("json", False, "Print JSON Lines.", flag_values=values)
+
+
+def _run(given: Arguments) -> None:
+    chosen = given.flags
+    prompts = list(_prompts(chosen))
+    if not prompts:
+        raise UsageError("Nothing to go on with: give --prompt='...' (it may be empty), or --prompts=FILE.")
+    generator = decoding_flags.open_generator(given)
+    from transformer.decoding.sampling import Sampling  # here: JAX comes with it
+
+    try:
+        names = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty")
+        sampling = Sampling(**{name: getattr(chosen, name) for name in names})
+    except ValueError as error:
+        raise UsageError(f"--{error}") from None
+    settings = {
+        "max_tokens": chosen.max_tokens,
+        "stop": [_unescaped(text) for text in chosen.stop],
+        "sampling": sampling,
+        "seed": chosen.seed,
+    }
+    if len(prompts) * chosen.samples == 1 and not chosen.json:
+        _stream(generator, prompts[0], settings)
+        return
+    # Blocks, so that what is finished is printed, and not lost when the command is stopped.
+    block = max(1, 32 // chosen.samples)
+    total = len(prompts) * chosen.samples
+    with tqdm(total=total, unit=" texts", disable=not sys.stderr.isatty(), leave=False) as bar:
+        for first in range(0, len(prompts), block):
+            part = prompts[first : first + block]
+            found = generator.generate(part, samples=chosen.samples, progress=bar.update, **settings)
+            for prompt, texts in zip(part, found, strict=True):
+                for number, text in enumerate(texts, start=1):
+                    _print(prompt, number, text, as_json=chosen.json)
+            sys.stdout.flush()
+
+
+def _stream(generator: "Generator", prompt: str, settings: dict[str, Any]) -> None:
+    sys.stdout.write(prompt)
+    try:
+        for text in generator.stream(prompt, **settings):
+            sys.stdout.write(text)
+            sys.stdout.flush()
+    finally:
+        # Also after Ctrl-C: what there is ends with its line.
+        sys.stdout.write("\n")
+        sys.stdout.flush()
+
+
+def _print(prompt: str, number: int, text: "Generated", *, as_json: bool) -> None:
+    if as_json:
+        record = {"prompt": prompt, "sample": number, "text": text.text, "log_probability": text.log_probability}
+        print(json.dumps(record | {"reason": text.reason, "tokens": text.tokens}, ensure_ascii=False))
+        return
+    print(f"--- {prompt.splitlines()[0] if prompt.strip() else '(no prompt)'} [{number}]\n{prompt}{text.text}\n")
+
+
+def _prompts(chosen: flags.FlagValues) -> Iterator[str]:
+    yield from map(_unescaped, chosen.prompt)
+    if chosen.prompts is None:
+        return
+    try:
+        content = sys.stdin.buffer.read() if chosen.prompts == "-" else Path(chosen.prompts).read_bytes()
+        yield from map(_unescaped, content.decode().splitlines())
+    except OSError as error:
+        raise UsageError(f"--prompts={chosen.prompts} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--prompts={chosen.prompts} is not UTF-8 (byte {error.start}).") from None
+
+
+def _unescaped(text: str) -> str:
+    return text.replace("\\n", "\n")
+
+
+GENERATE = Verb(
+    name="generate",
+    summary="Go on with text, by a trained language model.",
+    description=_DESCRIPTION,
+    define_flags=_define_flags,
+    run=_run,
+    overridable=("mesh.",),
+)
