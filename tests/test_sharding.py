@@ -237,8 +237,23 @@ def test_a_stored_parameter_is_gathered_along_fsdp_for_use(mesh):
     assert {shard.data.shape for shard in placed.addressable_shards} == {(1, 3)}
 
 
+def test_gradients_of_vectors_wait_to_be_summed_too(mesh):
+    """Those of a user's own names, used without `along`, do not: they are summed where they arise."""
+    names = {"scale": ("features",), "own": ("heads",)}
+    with jax.set_mesh(mesh):
+        copies = sharding.copies({"scale": jnp.ones(6), "own": jnp.ones(2)}, names)
+        x_BTD = sharding.place(jnp.ones((8, 3, 6)), "batch", "length", None)
+        gradient = jax.jit(jax.grad(lambda scale_D: jnp.sum(sharding.along(scale_D, x_BTD) * x_BTD)))(copies["scale"])
+        summed = sharding.stored({"scale": gradient}, {"scale": names["scale"]})["scale"]
+    assert jax.typeof(gradient).sharding.spec.unreduced == {"slices", "data", "fsdp", "sequence"}
+    assert not jax.typeof(copies["own"]).sharding.spec.reduced
+    np.testing.assert_array_equal(summed, np.full(6, 24.0))
+
+
 def test_without_a_mesh_nothing_is_asked_for():
     array = jnp.ones((4, 4))
+    assert sharding.scatter(array, array) is array
+    np.testing.assert_array_equal(sharding.along(jnp.arange(2.0), jnp.ones((3, 1, 2))), [[[0.0, 1.0]]] * 3)
     assert sharding.gather(array, ("embed", "heads")) is array
     assert sharding.place(array, "batch", None) is array
     assert sharding.used("batch", "heads") is None

@@ -3,6 +3,8 @@
 Letters: B batch, T length, D model.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -21,11 +23,7 @@ class LayerNorm(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(width), axes=("features",)) if bias else None
 
     def __call__(self, x_BTD: jax.Array) -> jax.Array:
-        x_float32 = x_BTD.astype(jnp.float32)
-        centred = x_float32 - jnp.mean(x_float32, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        normed = centred * jax.lax.rsqrt(variance + EPSILON) * sharding.along(self.scale[...], x_BTD)
-        return (normed if self.bias is None else normed + sharding.along(self.bias[...], x_BTD)).astype(x_BTD.dtype)
+        return _layer_norm(x_BTD, self.scale[...], None if self.bias is None else self.bias[...])
 
 
 class RMSNorm(nnx.Module):
@@ -35,9 +33,25 @@ class RMSNorm(nnx.Module):
         self.scale = nnx.Param(jnp.ones(width), axes=("features",))
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        x_float32 = x.astype(jnp.float32)
-        normed = x_float32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_float32), axis=-1, keepdims=True) + EPSILON)
-        return (normed * sharding.along(self.scale[...], x)).astype(x.dtype)
+        return _rms_norm(x, self.scale[...])
+
+
+# Of a norm its input is kept alone for the backward pass, as it came: what lies between are several arrays of its size in
+# float32.
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _layer_norm(x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array | None) -> jax.Array:
+    x_float32 = x_BTD.astype(jnp.float32)
+    centred = x_float32 - jnp.mean(x_float32, axis=-1, keepdims=True)
+    variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+    normed = centred * jax.lax.rsqrt(variance + EPSILON) * sharding.along(scale_D, x_BTD)
+    return (normed if bias_D is None else normed + sharding.along(bias_D, x_BTD)).astype(x_BTD.dtype)
+
+
+@functools.partial(jax.checkpoint, prevent_cse=False)
+def _rms_norm(x: jax.Array, scale_D: jax.Array) -> jax.Array:
+    x_float32 = x.astype(jnp.float32)
+    normed = x_float32 * jax.lax.rsqrt(jnp.mean(jnp.square(x_float32), axis=-1, keepdims=True) + EPSILON)
+    return (normed * sharding.along(scale_D, x)).astype(x.dtype)
 
 
 def make_norm(config: ModelConfig) -> LayerNorm | RMSNorm:
