@@ -108,7 +108,7 @@ def _short(source: str) -> str:
     else:
         stage = "update"
     inside = ", in a loop" if "while" in words else ""
-    return f"{stage}{inside}: {' '.join(words[-2:]) if '->' in words[-2] else words[-1]}"
+    return f"{stage}{inside}: {' '.join(words[-2:]) if '->' in source else words[-1]}"
 
 
 def _time(plan: Plan) -> str:
