@@ -36,8 +36,7 @@ class RMSNorm(nnx.Module):
         return _rms_norm(x, self.scale[...])
 
 
-# Of a norm its input is kept alone for the backward pass, as it came: what lies between are several arrays of its size in
-# float32.
+# Of a norm its input alone is kept for the backward pass, as it came: between lie several float32 arrays of its size.
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _layer_norm(x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array | None) -> jax.Array:
     x_float32 = x_BTD.astype(jnp.float32)

@@ -1,0 +1,112 @@
+"""What is drawn: each filter against plain numpy, and what a row's draw depends on."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from transformer.decoding.sampling import Sampling, draw, filtered
+
+ROWS, VOCABULARY = 5, 30
+LOGITS = np.random.default_rng(0).normal(0, 2, (ROWS, VOCABULARY)).astype(np.float32)
+SEEN = np.random.default_rng(1).random((ROWS, VOCABULARY)) < 0.3
+
+
+def plain(logits: np.ndarray, seen: np.ndarray, settings: Sampling) -> np.ndarray:
+    """Probabilities of one row, a token at a time."""
+    logits = logits.astype(np.float64).copy()
+    for token in np.flatnonzero(seen):
+        above = logits[token] > 0
+        logits[token] = (
+            logits[token] / settings.repetition_penalty if above else logits[token] * settings.repetition_penalty
+        )
+    logits /= settings.temperature
+    order = np.argsort(-logits)
+    if settings.top_k:
+        order = order[: settings.top_k]
+    weights = np.exp(logits[order] - logits.max())
+    weights /= weights.sum()
+    kept, total = [], 0.0
+    for token, weight in zip(order, weights, strict=True):
+        if total >= settings.top_p:
+            break
+        kept.append(token)
+        total += weight
+    kept = [token for token in kept if np.exp(logits[token] - logits.max()) >= settings.min_p]
+    probabilities = np.zeros(len(logits))
+    probabilities[kept] = np.exp(logits[kept] - logits.max())
+    return probabilities / probabilities.sum()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Sampling(),
+        Sampling(temperature=0.5),
+        Sampling(top_k=4),
+        Sampling(top_k=1000),
+        Sampling(top_p=0.7),
+        Sampling(top_p=0.01),
+        Sampling(min_p=0.2),
+        Sampling(repetition_penalty=1.5),
+        Sampling(temperature=1.7, top_k=12, top_p=0.9, min_p=0.05, repetition_penalty=0.8),
+    ],
+    ids=str,
+)
+def test_filters_are_those_of_plain_numpy(settings):
+    ours = jax.nn.softmax(filtered(jnp.asarray(LOGITS), jnp.asarray(SEEN), settings), axis=-1)
+    expected = np.stack([plain(*row, settings) for row in zip(LOGITS, SEEN, strict=True)])
+    np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_draws_follow_the_distribution():
+    many = 4000
+    settings = Sampling(temperature=0.8, top_k=8)
+    logits, seen = (jnp.broadcast_to(jnp.asarray(array[:1]), (many, VOCABULARY)) for array in (LOGITS, SEEN))
+    tokens = draw(logits, seen, jnp.arange(many, dtype=jnp.uint32), jnp.int32(3), settings)
+    shares = np.bincount(tokens, minlength=VOCABULARY) / many
+    expected = plain(LOGITS[0], SEEN[0], settings)
+    assert not shares[expected == 0].any()
+    # Six standard deviations.
+    assert np.all(np.abs(shares - expected) <= 6 * np.sqrt(expected * (1 - expected) / many) + 1e-9)
+
+
+def test_a_row_draws_the_same_in_any_company():
+    seeds = jnp.arange(ROWS, dtype=jnp.uint32)
+    whole = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), seeds, jnp.int32(2), Sampling())
+    for row in range(ROWS):
+        one = slice(row, row + 1)
+        alone = draw(jnp.asarray(LOGITS[one]), jnp.asarray(SEEN[one]), seeds[one], jnp.int32(2), Sampling())
+        assert alone[0] == whole[row]
+
+
+def test_places_and_seeds_draw_differently():
+    logits = jnp.zeros((1, 1000))
+    seen = jnp.zeros((1, 1000), bool)
+    found = {
+        int(draw(logits, seen, jnp.array([seed], jnp.uint32), jnp.int32(place), Sampling())[0])
+        for seed in range(4)
+        for place in range(4)
+    }
+    assert len(found) > 12
+
+
+def test_temperature_0_is_the_most_probable_token():
+    settings = Sampling(temperature=0, top_k=3, top_p=0.2)
+    tokens = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), jnp.zeros(ROWS, jnp.uint32), jnp.int32(0), settings)
+    np.testing.assert_array_equal(tokens, LOGITS.argmax(axis=1))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"temperature": -1}, "temperature = -1: must be 0"),
+        ({"top_k": -1}, "top_k = -1"),
+        ({"top_p": 0}, "top_p = 0: must be above 0 and at most 1"),
+        ({"min_p": 1}, "min_p = 1"),
+        ({"repetition_penalty": 0}, "repetition_penalty = 0"),
+    ],
+)
+def test_values_out_of_range_are_named(wrong, told):
+    with pytest.raises(ValueError, match=told):
+        Sampling(**wrong)
