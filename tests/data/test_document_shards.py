@@ -34,6 +34,7 @@ def parts_of(texts: Texts) -> list[Part]:
 
 
 def joined(parts, folder, seen=None, **changes) -> tuple[FilterReport, DocumentStore]:
+    folder.mkdir(exist_ok=True)
     made = DocumentShards(folder / "parts")
     made.make(parts, TOKENIZERS, DataConfig(**changes), seen, lambda done: None)
     made.join(folder)
@@ -112,6 +113,28 @@ def test_shards_of_another_size_are_not_continued(tmp_path, monkeypatch):
     for size in (50, 64):
         monkeypatch.setattr(document_shards, "SHARD_CHARACTERS", size)
         assert decoded(joined(parts_of(texts), tmp_path)[1]) == texts
+
+
+def test_interrupted_and_continued_is_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(documents, "PART", 8)
+    monkeypatch.setattr(document_shards, "SHARD_CHARACTERS", 20)
+    texts = [("", "ab" * number) for number in range(1, 40)]
+    expected = joined(parts_of(texts), tmp_path / "whole")[1]
+
+    def broken():
+        yield from parts_of(texts)[:60]
+        raise OSError("the disk is gone")
+
+    with pytest.raises(OSError, match="the disk is gone"):
+        joined(broken(), tmp_path / "broken", workers=1)
+    made = len(list((tmp_path / "broken" / "parts").iterdir()))
+    calls = []
+    original = document_shards.tokenise_documents
+    monkeypatch.setattr(document_shards, "tokenise_documents", lambda *given: calls.append(1) or original(*given))
+    store = joined(parts_of(texts), tmp_path / "broken")[1]
+    assert made > 5 and len(calls) == len(list(chunks(parts_of(texts)))) - made
+    np.testing.assert_array_equal(store.documents.tokens, expected.documents.tokens)
+    np.testing.assert_array_equal(store.documents.offsets, expected.documents.offsets)
 
 
 def test_the_store_is_mapped(tmp_path):

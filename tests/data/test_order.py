@@ -8,13 +8,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transformer.data.order import Purpose, permutation, window
+from transformer.data.order import Purpose, below, permutation, window
 from transformer.data.rows import Pool
 
 
 @given(st.integers(0, 300), st.integers(0, 2**32 - 1), st.integers(0, 2**32 - 1))
 def test_a_permutation_has_everything_once(size, seed, time):
     assert sorted(permutation(size, seed, Purpose.ROWS, 3, time)) == list(range(size))
+
+
+@pytest.mark.parametrize("bound", [1, 7, 512])
+def test_a_number_below_is_any_of_them_and_always_the_same(bound):
+    drawn = [below(bound, seed, Purpose.PHASE, number, 2) for seed in range(100) for number in range(100)]
+    assert set(drawn) == set(range(bound))
+    assert drawn[5] == below(bound, 0, Purpose.PHASE, 5, 2)
 
 
 def test_each_part_of_the_key_changes_the_order():

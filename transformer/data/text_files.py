@@ -96,7 +96,7 @@ class TextFiles(TextSource):
                 yield from in_parts(document.lines)
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Document:
     """The lines of a document, and the number of its first character within the file."""
 
@@ -108,11 +108,11 @@ def _split(file: Path, splitting: Splitting) -> Iterator[_Document]:
     match splitting:
         case Splitting.LINES:
             for document in _numbered(file):
-                yield dataclasses.replace(document, lines=[_without_end(document.lines[0])])
+                yield _Document([_without_end(document.lines[0])], document.begin)
         case Splitting.JSONL:
             for number, document in enumerate(_numbered(file), start=1):
                 text = _field(document.lines[0], file, number)
-                yield dataclasses.replace(document, lines=text.splitlines(keepends=True))
+                yield _Document(text.splitlines(keepends=True), document.begin)
         case Splitting.PARAGRAPHS:
             for blank, group in itertools.groupby(_numbered(file), key=lambda document: document.lines[0].isspace()):
                 if not blank:
