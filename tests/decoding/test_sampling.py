@@ -16,10 +16,8 @@ def plain(logits: np.ndarray, seen: np.ndarray, settings: Sampling) -> np.ndarra
     """Probabilities of one row, a token at a time."""
     logits = logits.astype(np.float64).copy()
     for token in np.flatnonzero(seen):
-        above = logits[token] > 0
-        logits[token] = (
-            logits[token] / settings.repetition_penalty if above else logits[token] * settings.repetition_penalty
-        )
+        penalty = settings.repetition_penalty
+        logits[token] *= 1 / penalty if logits[token] > 0 else penalty
     logits /= settings.temperature
     order = np.argsort(-logits)
     if settings.top_k:

@@ -21,7 +21,7 @@ GREEDY = Sampling(temperature=0)
 
 
 def make(devices: int = 1, *, bytes_only: bool = False, **changes) -> Generator:
-    tokenizer = CharacterTokenizer(describe("" if bytes_only else ALPHABET, with_bytes=bytes_only))
+    tokenizer = CharacterTokenizer(describe("" if bytes_only else ALPHABET, with_bytes=bytes_only, size_multiple_of=2))
     config = Config(model=tiny(**({"architecture": "language_model", "positions": "rotary", "norm": "pre"} | changes)))
     config.data.pack_length = 12
     blueprint = Blueprint.of(config.model, tokenizer.size, tokenizer.size)
@@ -45,7 +45,7 @@ def logits(generator: Generator, ids: list[int]) -> np.ndarray:
         "target_positions": np.arange(size, dtype=np.int32)[None],
         "target_prompt": np.zeros((1, size), np.int32),
     }
-    model = generator._programs._blueprint.bind(generator._params)
+    model = generator._programs._blueprint.bind(jax.tree.map(jnp.asarray, jax.device_get(generator._params)))
     return np.array(jnp.einsum("TD,VD->TV", model(batch)[0], model.output_table())[-1])
 
 
@@ -82,13 +82,16 @@ def test_a_stream_never_breaks_a_character():
     generator = make(bytes_only=True)
     parts = list(generator.stream("ä", max_tokens=60, sampling=Sampling(temperature=3.0)))
     whole = generator.generate(["ä"], max_tokens=60, sampling=Sampling(temperature=3.0))[0][0]
-    assert "".join(parts) == whole.text == bytes(token - 4 for token in whole.tokens).decode(errors="replace")
+    assert "".join(parts) == whole.text == generator.tokenizer.decode([whole.tokens])[0]
+    assert len(whole.tokens) > 10, "long enough to break one"
 
 
 def test_stop_strings_end_a_text_before_them(generator):
-    free = generator.generate(["abc"], max_tokens=60, sampling=Sampling(temperature=2.0))[0][0]
-    stop = free.text[20:23]
-    stopped = generator.generate(["abc"], max_tokens=60, sampling=Sampling(temperature=2.0), stop=(stop, "@@"))[0][0]
+    settings = {"max_tokens": 60, "sampling": Sampling(temperature=2.0)}
+    drawn = ((seed, generator.generate(["abc"], seed=seed, **settings)[0][0]) for seed in range(100))
+    seed, free = next((seed, text) for seed, text in drawn if len(text.text) > 20)
+    stop = free.text[16:19]
+    stopped = generator.generate(["abc"], seed=seed, stop=(stop, "@@"), **settings)[0][0]
     assert stopped.reason == "stop"
     assert stopped.text == free.text[: free.text.index(stop)]
 

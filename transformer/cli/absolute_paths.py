@@ -27,18 +27,22 @@ def absolute(config: Config) -> Config:
 
 
 def _corpus(text: str) -> str:
-    """`2*lines:a.en,b.en:a.de,b.de` with absolute files; other kinds of corpora name none."""
+    """`2*lines:a.en,b.en:a.de,b.de` or `text:jsonl:a.gz` with absolute files; other kinds of corpora name none."""
     kind, colon, rest = text.partition(":")
-    if kind.rpartition("*")[2] not in ("lines", "tsv"):
+    name = kind.rpartition("*")[2]
+    if name not in ("lines", "tsv", "text"):
         return text
-    sides = [",".join(map(_file, side.split(","))) for side in re.split(r":(?!//)", rest)]
-    return kind + colon + ":".join(sides)
+    # Colons within brackets are those of ranges.
+    sides = re.split(r":(?!//)(?![^\[]*\])", rest)
+    splitting = sides[:-1] if name == "text" else []
+    files = [",".join(map(_file, side.split(","))) for side in sides[len(splitting) :]]
+    return kind + colon + ":".join([*splitting, *files])
 
 
 def _file(path: str) -> str:
     found = _path(path.strip())
     # A corpus cannot name a file whose folder has one of these in its name, but for relatively.
-    return path if re.search("[,:]", found) else found
+    return path if re.search("[,:]", re.sub(r"\[[^\[]*\]$", "", found)) else found
 
 
 def _path(path: str) -> str:

@@ -15,6 +15,7 @@ from transformer.training.step import Trainer
 # With another value of these, batch i holds other examples.
 _PLAN = (
     "seed",
+    "model.architecture",
     "data.train",
     "data.source_language",
     "data.target_language",
