@@ -11,7 +11,7 @@ Pre-norm with RMSNorm, rotary positions, SwiGLU, grouped-query attention (8 head
 biases, one matrix for input and output: about 13 million parameters, with 8,000 pieces of SentencePiece and bytes, so
 that no text is unknown. For a corpus of gigabytes see lm_1b.py.
 
-Hardware: two CPU cores: a few thousand tokens a second.
+Hardware: two CPU cores: a thousand tokens a second or two. Expected: depends on your text; nothing was measured.
 """
 
 from transformer.config import Config

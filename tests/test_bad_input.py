@@ -140,11 +140,11 @@ BAD = {
     "unknown corpus": ([*TRAIN, "--config.data.train=file:a"], ["file:a", "lines:"]),
     "text alone for a translator": (
         [*TRAIN, "--config.data.train=text:a.en"],
-        ["text:a.en", "text alone", "model.architecture to language_model"],
+        ["a.en", "text alone", "model.architecture to language_model"],
     ),
     "text split in an unknown way": (
         [*TRAIN, "--config.data.train=text:sentences:a.en"],
-        ["text:sentences:a.en", "splitting 'sentences'", "paragraphs"],
+        ["sentences", "splitting 'sentences'", "paragraphs"],
     ),
     "a language model of two vocabularies": (
         [*TRAIN, "--config.model.architecture=language_model", "--config.tokenizer.shared=false"],

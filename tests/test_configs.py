@@ -29,8 +29,16 @@ PODS = {
 }
 
 
+# Language models: layers, d_model, heads, heads of keys and values, d_ff, parameters.
+LANGUAGE_MODELS = {
+    "lm_1b": (16, 2048, 32, 8, 8192, 1.24e9),
+    "lm_8b": (32, 4096, 32, 8, 14_336, 8.03e9),
+}
+
+
 def load(name: str) -> Config:
-    return config_files.load(f"{name}:some/folder" if name == "multi30k_en_de" else name)
+    arguments = {"multi30k_en_de": ":some/folder", "shakespeare_char": ":input.txt"}
+    return config_files.load(name + arguments.get(name, ""))
 
 
 def parameters(config: Config) -> int:
@@ -42,6 +50,16 @@ def test_loads_validates_builds_and_survives_json(name):
     config = config_module.validate(load(name))
     assert parameters(config) > 0
     assert config_module.from_json(config_module.to_json(config)) == config
+
+
+@pytest.mark.parametrize("name", LANGUAGE_MODELS)
+def test_large_language_models_have_the_shapes_they_say(name):
+    layers, d_model, heads, key_value_heads, d_ff, expected = LANGUAGE_MODELS[name]
+    config = load(name)
+    model = config.model
+    shape = (model.num_decoder_layers, model.d_model, model.num_heads, model.key_value_heads, model.d_ff)
+    assert shape == (layers, d_model, heads, key_value_heads, d_ff)
+    assert parameters(config) == pytest.approx(expected, rel=0.01)
 
 
 @pytest.mark.parametrize("name", NAMES)
