@@ -148,8 +148,8 @@ class Differences:
         return max(self.packed, self.cached, self.sharded) < 1e-5 and not self.dead_gradients
 
 
-def check(choice: Choice, jit: Callable = jax.jit) -> Differences:
-    """Compares; `jit` may be one that compiles faster."""
+def check(choice: Choice, jit: Callable = jax.jit, *, sharded: bool = True) -> Differences:
+    """Compares; `jit` may be one that compiles faster. Without `sharded` that difference is not made, and is 0."""
     model = config_of(choice).model
     blueprint = Blueprint.of(model, VOCABULARY, VOCABULARY)
     # All random, scales and biases too, so that none can be left out unnoticed.
@@ -160,11 +160,12 @@ def check(choice: Choice, jit: Callable = jax.jit) -> Differences:
     packed, first, second = np.asarray(logits_BTV[:3])
     begun = 0 if model.architecture == "encoder_decoder" else PROMPT
     gradients = jit(functools.partial(_gradients, blueprint, model))(params, batch)
+    on_mesh = _on_a_mesh(blueprint, model, params, batch, jit) if sharded else gradients
     dead = sum(not np.any(leaf) for leaf in jax.tree.leaves(gradients))
     return Differences(
         packed=max(_relative(packed[:FIRST], first[:FIRST]), _relative(packed[FIRST:], second[: LENGTH - FIRST])),
         cached=_relative(cached_TV, first[begun:FIRST]),
-        sharded=_relative_trees(_on_a_mesh(blueprint, model, params, batch, jit), gradients),
+        sharded=_relative_trees(on_mesh, gradients),
         dead_gradients=dead,
     )
 
