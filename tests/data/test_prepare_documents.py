@@ -25,6 +25,7 @@ def config(tmp_path) -> Config:
     (tmp_path / "a.txt").write_bytes(TEXT.encode())
     config = Config()
     config.model.architecture = "language_model"
+    config.evaluation.metric = "loss"
     config.data.train = (f"text:{tmp_path}/a.txt[:90%]",)
     config.data.validation = (f"text:{tmp_path}/a.txt[90%:]",)
     config.data.test = ()
