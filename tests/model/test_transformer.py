@@ -189,8 +189,8 @@ def test_unrolling_changes_nothing():
     assert relative(unrolled(2), unrolled(1)) < 1e-5
 
 
-def gradient_program(remat: str):
-    blueprint = blueprint_of(tiny(remat=remat, dropout=0.3, num_decoder_layers=3))
+def gradient_program(remat: str, unroll: int = 1):
+    blueprint = blueprint_of(tiny(remat=remat, unroll=unroll, dropout=0.3, num_decoder_layers=3))
     key = DropoutKey.of(0, jnp.int32(0), jnp.arange(4))
 
     def loss(params):
@@ -220,3 +220,10 @@ def test_what_is_computed_again():
     plain = products("none")
     assert products("all_but_products") == plain + 2 * 3
     assert products("all") >= plain + 2 * 3 + 6 + 10 - 2  # but for the last product of each stack
+
+
+@pytest.mark.parametrize(("unroll", "kept_apart"), [(1, False), (3, True)])
+def test_without_a_loop_recomputation_is_kept_apart(unroll, kept_apart):
+    """Else the compiler would merge it with what it repeats."""
+    program, params = gradient_program("all", unroll)
+    assert ("optimization_barrier" in program.lower(params).as_text()) == kept_apart

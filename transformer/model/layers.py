@@ -129,8 +129,9 @@ class Stack(nnx.Module):
             return body(nnx.merge(graph, state), carry, None if key is None else key.fold(number))
 
         if self.remat != "none":
-            # In a scan nothing needs to be kept from being merged with its own recomputation.
-            turn = jax.checkpoint(turn, prevent_cse=False, policy=KEPT[self.remat])
+            # Between the loops forward and backward nothing is merged with its own recomputation; without loops it is.
+            unrolled = self.unroll == self.depth
+            turn = jax.checkpoint(turn, prevent_cse=unrolled, policy=KEPT[self.remat])
         return jax.lax.scan(turn, carry, (state, jnp.arange(self.depth)), unroll=self.unroll)
 
     def unstacked(self) -> list[nnx.Module]:
