@@ -11,6 +11,7 @@ Without a mesh (a notebook, a unit test) every function here is the identity.
 import dataclasses
 import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -203,10 +204,24 @@ def place(array: jax.Array, *names: str | None) -> jax.Array:
     return jax.sharding.reshard(array, USED.spec(names)) if _mesh_is_set() else array
 
 
+def on_each_device(function: Callable[..., jax.Array], array: jax.Array, *others: Any) -> jax.Array:
+    """`function` of each device's parts of its arguments; the result is split as the first of them."""
+    if not _mesh_is_set():
+        return function(array, *others)
+    # Pallas kernels do not say along which axes of the mesh their results differ.
+    split = jax.typeof(array).sharding.spec
+    return jax.shard_map(function, out_specs=split, check_vma=False)(array, *others)
+
+
 def platform() -> str:
     """The platform of the mesh being traced for (which may be absent from this machine), else JAX's default."""
     device = jax.sharding.get_abstract_mesh().abstract_device if _mesh_is_set() else None
     return device.platform if device is not None else jax.default_backend()
+
+
+def platform_of(mesh: Mesh) -> str:
+    """The platform of its devices: cpu, gpu or tpu."""
+    return mesh.devices.flat[0].platform
 
 
 def make_mesh(config: MeshConfig, devices: list[jax.Device] | None = None) -> Mesh:

@@ -9,6 +9,7 @@ import pytest
 from tiny_model import batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
 
 from transformer.config import ModelConfig
+from transformer.model import kernels
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.dropout import DropoutKey
 
@@ -54,6 +55,7 @@ CHANGES = {
     "max_length": 17,
     "tied_embeddings": "output",
     "attention": f"{__name__}:Sharper",
+    "kernel": "splash",
     "dtype": "bfloat16",
     "remat": "all",
     "unroll": 2,
@@ -68,6 +70,7 @@ WHERE = {
     "t5_buckets": {"positions": "t5"},
     "t5_max_distance": {"positions": "t5", "t5_buckets": 4},
     "shaw_distance": {"positions": "shaw"},
+    "kernel": {"dtype": "bfloat16"},
 }
 
 
@@ -84,14 +87,15 @@ def text(run, params) -> str:
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ModelConfig)])
-def test_field_is_read(field):
+def test_field_is_read(field, monkeypatch):
+    monkeypatch.setattr(kernels, "on", lambda platform: "splash")  # a CPU's has no choice
     assert CHANGES[field] != getattr(BASE, field)
     where = WHERE.get(field, {})
     (before, run_before), (after, run_after) = program(**where), program(**(where | {field: CHANGES[field]}))
     if before.shapes() != after.shapes():
         return
     params = random_params(before)
-    if field in ("remat", "unroll"):  # test_transformer.py shows that they change the program only
+    if field in ("remat", "unroll", "kernel"):  # test_transformer.py and test_kernels.py: they change the program only
         assert text(run_before, params) != text(run_after, params)
     else:
         assert relative(run_after(params), np.asarray(run_before(params))) > 1e-4

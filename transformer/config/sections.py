@@ -92,6 +92,12 @@ class ModelConfig:
         "transformer.model.attention:MultiHeadAttention",
         "The attention class, package.module:Class; your own outside this package trains by naming it here.",
     )
+    kernel: str = option(
+        "auto",
+        "What computes attention: xla, everywhere; splash, on TPUs; cudnn, on GPUs; auto: the platform's where it can "
+        "and pays. docs/attention.md says what each can do.",
+        ("auto", "xla", "splash", "cudnn"),
+    )
     dtype: str = option(
         "float32", "Precision of the products; parameters stay float32 in both.", ("float32", "bfloat16")
     )
@@ -104,6 +110,11 @@ class ModelConfig:
     unroll: int = option(
         1, "Layers unrolled in each turn of the scan over layers; more is faster, compiles longer.", above=0
     )
+
+    @property
+    def attention_roles(self) -> tuple[str, ...]:
+        """The attentions of a model, see `transformer.model.attention.Role`."""
+        return ("decoder",) if self.architecture == "language_model" else ("encoder", "decoder", "cross")
 
     @property
     def key_size(self) -> int:

@@ -7,6 +7,7 @@ import typing
 from typing import Any
 
 from transformer.config.field_info import FieldInfo, example, fields, get
+from transformer.config.kernels import FUSED, obstacles
 from transformer.config.options import ConfigError
 from transformer.config.sections import SPECIAL_PIECES, Config
 
@@ -79,6 +80,7 @@ def _check_model(config: Config) -> None:
             "Every head of keys and values is shared by as many query heads: choose a divisor.",
         )
     _check_positions(config)
+    _check_kernel(config)
     if model.mask == "prefix" and model.architecture != "language_model":
         raise ConfigError(
             "model.mask",
@@ -129,6 +131,18 @@ def _check_positions(config: Config) -> None:
             f"distances up to {model.t5_buckets // 2} have buckets of their own already",
             "Raise it, or lower model.t5_buckets.",
         )
+
+
+def _check_kernel(config: Config) -> None:
+    model = config.model
+    for role in model.attention_roles if model.kernel in FUSED else ():
+        for obstacle in obstacles(model.kernel, model, role):
+            raise ConfigError(
+                "model.kernel",
+                model.kernel,
+                f"cannot serve model.{obstacle.field} = {obstacle.value!r}: {obstacle.reason}",
+                f"Set model.kernel=auto, or model.{obstacle.field}={obstacle.served}.",
+            )
 
 
 def _check_data(config: Config) -> None:

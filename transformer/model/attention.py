@@ -21,6 +21,7 @@ from flax import nnx
 from transformer import sharding
 from transformer.config import ConfigError, ModelConfig
 from transformer.model.dropout import DropoutKey, dropout
+from transformer.model.kernels import Call, Kernels, attend
 from transformer.model.masks import Mask, Places, distances
 from transformer.model.norms import RMSNorm
 from transformer.model.products import activation_product, product
@@ -73,6 +74,8 @@ class MultiHeadAttention(nnx.Module):
         self.query_norm = RMSNorm(key_size) if config.qk_norm else None
         self.key_norm = RMSNorm(key_size) if config.qk_norm else None
         self.relative = relative_positions(config, role, rngs=rngs)
+        self.kernels = Kernels.of(config, role)
+        self.role = role
         self.soft_cap = config.logit_soft_cap
         self.dropout = config.attention_dropout
         self.dtype = config.dtype
@@ -91,20 +94,20 @@ class MultiHeadAttention(nnx.Module):
         self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask, key: DropoutKey | None = None
     ) -> jax.Array:
         """What each query finds: [B, T, D]. `mask` says where a query may look; with a key, weights are dropped."""
-        weights_BNTS = dropout(self.weights(x_BTD, places, memory, mask), self.dropout, key)
-        heads_BTNH = self._read(weights_BNTS, memory)
-        if self.relative.touches_scores:
-            heads_BTNH = self.relative.values(heads_BTNH, weights_BNTS, distances(places, memory.places))
+        call = Call(mask, places, memory.places, own=self.role != "cross")
+        usual = scored_as_usual(type(self)) and not self.relative.touches_scores
+        kernel = self.kernels.choose(call) if usual else "xla"
+        if kernel == "xla":
+            heads_BTNH = self._plain_heads(x_BTD, places, memory, mask, key)
+        else:
+            q_BTNH = self._queries(x_BTD, places)
+            heads_BTNH = attend(kernel, q_BTNH, memory.keys_BSKH, memory.values_BSKH, call, self.soft_cap)
         names, split = ("heads", None, "embed"), sharding.like(x_BTD, 0, 1, None)
         return product("BTNH,NHD->BTD", heads_BTNH, self.output[...], names, self.dtype, split)
 
     def weights(self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask) -> jax.Array:
         """The share of each key in what each query finds: float32 [B, N, T, S], every row sums to 1."""
-        q_BTNH = self._project(x_BTD, self.query)
-        if self.query_norm is not None:
-            q_BTNH = self.query_norm(q_BTNH)
-        q_BTNH = self.relative.rotate(q_BTNH, places.positions_BT)
-        scores_BNTS = self.scores(q_BTNH, places, memory)
+        scores_BNTS = self.scores(self._queries(x_BTD, places), places, memory)
         if self.soft_cap:
             scores_BNTS = self.soft_cap * jnp.tanh(scores_BNTS / self.soft_cap)
         return attention_weights(scores_BNTS, mask.allowed(places, memory.places))
@@ -116,6 +119,21 @@ class MultiHeadAttention(nnx.Module):
         if self.relative.touches_scores:
             scores_BNTS = self.relative.scores(scores_BNTS, q_BTNH, distances(places, memory.places))
         return scores_BNTS
+
+    def _queries(self, x_BTD: jax.Array, places: Places) -> jax.Array:
+        q_BTNH = self._project(x_BTD, self.query)
+        if self.query_norm is not None:
+            q_BTNH = self.query_norm(q_BTNH)
+        return self.relative.rotate(q_BTNH, places.positions_BT)
+
+    def _plain_heads(
+        self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask, key: DropoutKey | None
+    ) -> jax.Array:
+        weights_BNTS = dropout(self.weights(x_BTD, places, memory, mask), self.dropout, key)
+        heads_BTNH = self._read(weights_BNTS, memory)
+        if not self.relative.touches_scores:
+            return heads_BTNH
+        return self.relative.values(heads_BTNH, weights_BNTS, distances(places, memory.places))
 
     def _match(self, q_BTNH: jax.Array, memory: KeysValues) -> jax.Array:
         batch_size, length, heads, size = q_BTNH.shape
@@ -141,6 +159,12 @@ class MultiHeadAttention(nnx.Module):
 
     def _project(self, x_BTD: jax.Array, weights: nnx.Param) -> jax.Array:
         return product("BTD,DNH->BTNH", x_BTD, weights[...], ("embed", "heads", None), self.dtype)
+
+
+def scored_as_usual(attention: type) -> bool:
+    """Whether a kernel that never holds scores computes what this class says of them, which may be your own."""
+    usual = (MultiHeadAttention.scores, MultiHeadAttention.weights)
+    return issubclass(attention, MultiHeadAttention) and (attention.scores, attention.weights) == usual
 
 
 def glorot(rngs: nnx.Rngs, shape: tuple[int, ...], fan_in: int, fan_out: int) -> jax.Array:

@@ -14,6 +14,7 @@ from transformer import config as config_module
 from transformer import sharding
 from transformer.config import Config, DataConfig
 from transformer.data.rows import Shape, batch_rows
+from transformer.model import kernel_choice
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.planning.errors import DoesNotFitError, PlanError
@@ -46,6 +47,7 @@ class Task:
         attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh, devices)
         sharding.check_batch(mesh, config.data, config.training.accumulate)
+        kernel_choice.check(config.model, sharding.platform_of(mesh))
         sizes = vocabulary(config)
         sharding.check_model(mesh, config.model, sizes)
         trainer = Trainer.of(config, Blueprint.of(config.model, *sizes), mesh)

@@ -18,6 +18,7 @@ from transformer.data.progress import ProgressBar
 from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.scores import bleu_metric
 from transformer.model import blueprint as blueprint_module
+from transformer.model import kernel_choice
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.training import processes, resume, storage
@@ -56,6 +57,7 @@ class Run:
         attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.data, config.training.accumulate)
+        kernel_choice.check(config.model, sharding.platform_of(mesh))
         saved = _newest(workdir)
         _check_alike(config, workdir, saved)
         if saved is not None:
@@ -82,6 +84,7 @@ class Run:
         sharding.check_model(mesh, config.model, sizes)
         blueprint = Blueprint.of(config.model, *sizes)
         logging.info("%s parameters; mesh %s", f"{blueprint_module.count(blueprint.shapes()):,}", dict(mesh.shape))
+        logging.info("%s", kernel_choice.explain(config.model, sharding.platform_of(mesh)))
         trainer = Trainer.of(config, blueprint, mesh)
         resume_step = 0 if saved is None else saved.data_position["next_index"]
         return cls(config, workdir, mesh, prepared, batches, trainer, resume_step)

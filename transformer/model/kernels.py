@@ -1,0 +1,111 @@
+"""What computes the heads of an attention: chosen by platform, and by what is asked.
+
+- xla: two products and a softmax between, in main memory: `MultiHeadAttention.weights`. Everything, everywhere.
+- splash: see splash.py. For TPUs.
+- cudnn: see cudnn.py. For GPUs.
+
+docs/attention.md has a table of what each can do; kernel_choice.py says it at the start of a run.
+
+Letters: B batch, T query length, S key length, N heads, K key-value heads, H head size.
+"""
+
+import dataclasses
+
+import jax
+
+from transformer import sharding
+from transformer.config import ModelConfig
+from transformer.config.kernels import FUSED, obstacles
+from transformer.model import cudnn
+from transformer.model.masks import Causal, Chunk, Mask, Padding, Places, SameSegment, Window, parts
+
+# "auto" leaves what has fewer queries or keys to XLA. By the compiled program of a TPU, from here on splash moves fewer
+# bytes, see docs/attention.md. Of GPUs nothing is known: the same.
+SHORTEST = 256
+
+# Masks that are about positions, and all that splash knows.
+_OF_POSITIONS = (Causal, Window, Chunk)
+_SPLASH = (SameSegment, Padding, *_OF_POSITIONS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """Who asks to see whom. `own`: queries and keys are of one sequence."""
+
+    mask: Mask
+    queries: Places
+    keys: Places
+    own: bool
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        return self.queries.positions_BT.shape[1], self.keys.positions_BT.shape[1]
+
+    @property
+    def has_columns(self) -> bool:
+        """Whether for all that may see each other positions differ by as much as columns, which kernels count."""
+        length, key_length = self.lengths
+        aligned = self.own and self.queries.contiguous and self.keys.contiguous and length == key_length
+        return aligned and SameSegment() in parts(self.mask)
+
+    @property
+    def causal(self) -> bool:
+        """Whether no column after its own is seen by a query."""
+        return self.has_columns and Causal() in parts(self.mask)
+
+
+def serves(kernel: str, call: Call) -> bool:
+    """Whether one of `FUSED` can do what is asked. None decodes: there the queries are a token of each hypothesis."""
+    if not call.queries.contiguous:
+        return False
+    if kernel == "cudnn":
+        return True
+    kinds = {type(part) for part in parts(call.mask)}
+    return kinds <= {*_SPLASH} and (call.has_columns or kinds.isdisjoint(_OF_POSITIONS))
+
+
+@dataclasses.dataclass(frozen=True)
+class Kernels:
+    """What may compute an attention by its config.
+
+    Attributes:
+      fused: those of `FUSED` that may.
+      shortest: the length from which on they do.
+    """
+
+    fused: tuple[str, ...]
+    shortest: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, role: str) -> "Kernels":
+        asked = {"auto": tuple(FUSED), "xla": ()}.get(config.kernel, (config.kernel,))
+        fused = tuple(kernel for kernel in asked if not obstacles(kernel, config, role))
+        return cls(fused, SHORTEST if config.kernel == "auto" else 0)
+
+    def choose(self, call: Call) -> str:
+        """The kernel for what is asked. Where the platform is not that of the kernel that is forced: xla.
+
+        So parameters go anywhere; that a run's platform is the right one is checked at its start.
+        """
+        fused = on(sharding.platform())
+        can = fused in self.fused and min(call.lengths) >= self.shortest and serves(fused, call)
+        return fused if can else "xla"
+
+
+def on(platform: str) -> str | None:
+    """The one of `FUSED` that runs there."""
+    kernel = next((kernel for kernel, where in FUSED.items() if where == platform), None)
+    return None if kernel == "cudnn" and cudnn.missing() else kernel
+
+
+def attend(
+    kernel: str, q_BTNH: jax.Array, keys_BSKH: jax.Array, values_BSKH: jax.Array, call: Call, soft_cap: float
+) -> jax.Array:
+    """What each query finds, by one of `FUSED` that serves the call: [B, T, N, H of the values]."""
+    arrays = (q_BTNH, keys_BSKH, values_BSKH, call.mask, call.queries, call.keys)
+    if kernel == "cudnn":
+        return cudnn.attend(*arrays, causal=call.causal)
+    # Pallas takes a sixth of a second to import: not where there is no TPU.
+    from transformer.model import splash
+
+    return splash.attend(*arrays, soft_cap=soft_cap)
