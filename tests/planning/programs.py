@@ -129,3 +129,28 @@ ENTRY %main (p0: bf16[16,64], p1: bf16[8,64], p2: bf16[64,32]) -> bf16[64,64] {
   ROOT %out = bf16[64,64]{1,0} fusion(%part.2, %whole.2), kind=kCustom, calls=%ended
 }
 """  # noqa: E501 as the compiler prints them
+
+
+def splash_call(phase: str, blocks: str, metadata: str, results: str, operands: str) -> str:
+    """A program that is one call of a kernel of splash attention, which has what it says of itself on lines of its own.
+
+    Args:
+      operands: `name: type` of each, commas between.
+    """
+    parameters = [each.split(": ") for each in operands.split("; ")]
+    lines = [f"  %{name} = {kind} parameter({number})" for number, (name, kind) in enumerate(parameters)]
+    names = ", ".join(f"%{name}" for name, _ in parameters)
+    return f"""\
+HloModule step, is_scheduled=true
+
+ENTRY %main (p: f32[]) -> f32[4,4] {{
+{chr(10).join(lines)}
+  %splash = {results} custom-call({names}), custom_call_target="tpu_custom_call", frontend_attributes={{kernel_metadata={{
+"xprof_metadata":"{{{metadata}}}"
+}}}}, metadata={{op_name="jit(step)/jvp()/{blocks}/shard_map/splash_mha_{phase}/pallas_call" stack_frame_id=1}}, backend_config={{}}
+  %after = f32[4,8]{{1,0}} broadcast(%zero), dimensions={{}}
+  %other = f32[8,4]{{1,0}} broadcast(%zero), dimensions={{}}
+  %zero = f32[] constant(0)
+  ROOT %dot = f32[4,4]{{1,0}} dot(%after, %other), lhs_contracting_dims={{1}}, rhs_contracting_dims={{0}}
+}}
+"""  # noqa: E501 as the compiler prints it

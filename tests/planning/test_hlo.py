@@ -58,3 +58,20 @@ def test_a_loop_without_a_known_end_is_told():
 def test_other_text_is_refused():
     with pytest.raises(PlanError, match="no ENTRY"):
         Program.parse("HloModule nothing\n")
+
+
+def test_what_an_array_takes_in_memory():
+    """Whole tiles of its two innermost dimensions, which its layout names first."""
+    text = """\
+HloModule step
+
+ENTRY %main (a: bf16[4,100,64], b: bf16[4,100,64], c: f32[5]) -> f32[5] {
+  %a = bf16[4,100,64]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %b = bf16[4,100,64]{1,2,0:T(8,128)(2,1)S(1)} parameter(1)
+  ROOT %c = f32[5]{0:T(128)} parameter(2)
+}
+"""
+    a, b, c = (each.arrays[0] for each in Program.parse(text).entry)
+    assert (a.bytes, a.held_bytes) == (4 * 100 * 64 * 2, 4 * 104 * 128 * 2)
+    assert (b.held_bytes, b.in_hbm) == (4 * 128 * 64 * 2, False)
+    assert c.held_bytes == c.bytes == 20

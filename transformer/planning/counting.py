@@ -4,7 +4,7 @@ XLA's own `cost_analysis` counts the body of a loop once; here it is counted as 
 
 - FLOPs: products only (`convolution`, into which the TPU's compiler turns every `dot`), 2 for a multiply-add, what is
   computed a second time included. What the vector unit does (softmax, dropout's hashes, norms) is not counted. Of a
-  kernel (`custom-call`) what its author said it computes, if anything.
+  kernel (`custom-call`) what its author said it computes, if anything; of splash attention see splash_calls.py.
 - Bytes: what every instruction reads from HBM and writes to it. Arrays that the compiler placed in the fast memory
   beside the units (`S(1)` in the layout) are free; a slice taken inside a fusion counts as the slice; what is updated
   in place counts as the update.
@@ -15,6 +15,7 @@ import math
 import re
 from collections.abc import Iterator
 
+from transformer.planning import splash_calls
 from transformer.planning.hlo import Computation, Instruction, Program
 
 COLLECTIVES = ("all-reduce", "all-gather", "reduce-scatter", "all-to-all", "collective-permute", "collective-broadcast")
@@ -68,10 +69,11 @@ class Message:
 
 @dataclasses.dataclass(frozen=True)
 class Counts:
-    """A step of one chip."""
+    """A step of one chip. `uncounted`: kernels of which nobody says how many FLOPs they are."""
 
     operations: tuple[Operation, ...]
     messages: tuple[Message, ...]
+    uncounted: tuple[str, ...] = ()
 
     @property
     def flops(self) -> float:
@@ -88,19 +90,38 @@ def count(program: Program) -> Counts:
     Raises:
       PlanError: it has a loop of which cannot be told how often it is run.
     """
-    operations, messages = [], []
+    operations, messages, uncounted = [], [], []
     for computation, instruction, times in _executed(program, program.entry, 1):
         messages += _messages(program, computation, instruction, times)
         if instruction.opcode in _FREE or instruction.opcode.endswith(("-done", "-update")):
             continue
-        flops = sum(_product_flops(program, *each) for each in _products(program, computation, instruction))
-        flops += _kernel_flops(instruction)
-        moved = _bytes(program, computation, instruction)
+        cost = _cost(program, computation, instruction)
+        if cost.flops is None:
+            uncounted.append(instruction.source or instruction.name)
+        flops, moved = cost.flops or 0.0, cost.bytes
         if flops or moved:
             waits = not instruction.opcode.endswith("-start")
             described = _described([instruction])
             operations.append(Operation(times, flops, moved, waits, described, instruction.source))
-    return Counts(tuple(operations), tuple(messages))
+    return Counts(tuple(operations), tuple(messages), tuple(uncounted))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Cost:
+    """Of an instruction that is run by itself. FLOPs are None where nobody says them."""
+
+    flops: float | None
+    bytes: float
+
+
+def _cost(program: Program, computation: Computation, instruction: Instruction) -> _Cost:
+    if is_kernel(instruction):
+        splash = splash_calls.cost(computation, instruction)
+        if splash is not None:
+            return _Cost(splash.flops, splash.bytes)
+        return _Cost(_noted_flops(instruction), _bytes(program, computation, instruction))
+    flops = sum(_product_flops(program, *each) for each in _products(program, computation, instruction))
+    return _Cost(flops, _bytes(program, computation, instruction))
 
 
 def _executed(program: Program, computation: Computation, times: int) -> Iterator[tuple[Computation, Instruction, int]]:
@@ -190,10 +211,15 @@ def _products(
                 yield from _products(program, held, inner)
 
 
-def _kernel_flops(instruction: Instruction) -> float:
+def is_kernel(instruction: Instruction) -> bool:
+    """Whether it calls a kernel that was written for the TPU."""
+    return instruction.opcode == "custom-call" and 'custom_call_target="tpu_custom_call"' in instruction.attributes
+
+
+def _noted_flops(kernel: Instruction) -> float | None:
     """Pallas' `cost_estimate`."""
-    noted = _NOTED_FLOPS.search(instruction.attributes) if instruction.opcode == "custom-call" else None
-    return float(noted.group(1)) if noted else 0.0
+    noted = _NOTED_FLOPS.search(kernel.attributes)
+    return float(noted.group(1)) if noted else None
 
 
 def _product_flops(program: Program, computation: Computation, product: Instruction) -> float:

@@ -17,27 +17,41 @@ _WIDTH = re.compile(r"[a-z]+(\d+)")
 _ARRAY = re.compile(r"([a-z]\w*)\[([\d,<=]*)\](?:\{([^}]*)\})?")
 # A layout ends with the memory its array lies in, S(n); none or 0: HBM.
 _SPACE = re.compile(r"S\((\d+)\)")
+# ... and begins with its dimensions, the innermost first, and the tiles of the first two.
+_ORDER = re.compile(r"(\d+),(\d+)")
+_TILE = re.compile(r"T\((\d+),(\d+)\)")
 _HEADER = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 _INSTRUCTION = re.compile(r"^\s+(ROOT )?%?([\w.\-]+) = ")
 _OPCODE = re.compile(r"\s*([a-z][\w\-]*)\(")
 _NAME = re.compile(r"%([\w.\-]+)")
 _CALLED = re.compile(r"(?:calls|body|to_apply|called_computations|branch_computations|true_computation"
                      r"|false_computation)=(\{[^}]*\}|%?[\w.\-]+)")  # fmt: skip
+_END = re.compile(r"^\}(?!\})")
 _COMMENT = re.compile(r"/\*[^*]*\*/")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\s*\{\s*"n":\s*"?(\d+)')
 
 
 @dataclasses.dataclass(frozen=True)
 class Array:
-    """An array type. `in_hbm`: it lies in the chip's main memory, not in the fast one beside its units."""
+    """An array type.
+
+    Attributes:
+      in_hbm: it lies in the chip's main memory, not in the fast one beside its units.
+      held: its shape as it lies there, whole tiles along its two innermost dimensions.
+    """
 
     element: str
     shape: tuple[int, ...]
     in_hbm: bool = True
+    held: tuple[int, ...] | None = dataclasses.field(default=None, compare=False)
 
     @property
     def bytes(self) -> int:
         return math.prod(self.shape) * _bits(self.element) // 8
+
+    @property
+    def held_bytes(self) -> int:
+        return math.prod(self.shape if self.held is None else self.held) * _bits(self.element) // 8
 
 
 def _bits(element: str) -> int:
@@ -127,13 +141,13 @@ class Program:
         """
         computations, entry, name = {}, None, None
         lines: dict[str, Instruction] = {}
-        for line in text.splitlines():
+        for line in _lines(text):
             if name is None:
                 header = _HEADER.match(line)
                 if header and not line.startswith("HloModule"):
                     name, lines = header.group(2), {}
                     entry = name if header.group(1) else entry
-            elif line.startswith("}"):
+            elif _END.match(line):
                 computations[name] = Computation(name, lines)
                 name = None
             elif (match := _INSTRUCTION.match(line)) is not None:
@@ -159,6 +173,18 @@ class Program:
         return limits[0]
 
 
+def _lines(text: str) -> Iterator[str]:
+    """Its lines, with what a kernel says of itself, which has lines of its own, joined to the line of its call."""
+    whole = ""
+    for line in text.splitlines():
+        if line.startswith(('"', "}}")):
+            whole += line
+            continue
+        yield whole
+        whole = line
+    yield whole
+
+
 def _limits(condition: Computation, test: Instruction, program: Program) -> list[int]:
     """The n of `i < n`, also where the comparison stands in a fusion that is given n."""
     constants = [
@@ -178,7 +204,7 @@ def _instruction(match: re.Match, line: str) -> Instruction:
     rest = _COMMENT.sub("", line[match.end() :])
     end = _closing(rest, 0) + 1 if rest.startswith("(") else rest.index(" ")  # of the type
     arrays = tuple(
-        Array(element, tuple(int(size.removeprefix("<=")) for size in sizes.split(",") if size), _in_hbm(layout))
+        _array(element, tuple(int(size.removeprefix("<=")) for size in sizes.split(",") if size), layout)
         for element, sizes, layout in _ARRAY.findall(rest[:end])
     )
     opcode = _OPCODE.match(rest[end:])
@@ -190,9 +216,15 @@ def _instruction(match: re.Match, line: str) -> Instruction:
     return Instruction(match.group(2), opcode.group(1), arrays, operands, inside, attributes, bool(match.group(1)))
 
 
-def _in_hbm(layout: str) -> bool:
-    space = _SPACE.search(layout)
-    return space is None or space.group(1) == "0"
+def _array(element: str, shape: tuple[int, ...], layout: str) -> Array:
+    space, order, tile = _SPACE.search(layout), _ORDER.match(layout), _TILE.search(layout)
+    held = list(shape)
+    if order and tile:  # the innermost dimension is named first
+        rows, lanes = (int(size) for size in tile.groups())
+        inner, outer = (int(dimension) for dimension in order.groups())
+        held[inner] = -(-shape[inner] // lanes) * lanes
+        held[outer] = -(-shape[outer] // rows) * rows
+    return Array(element, shape, space is None or space.group(1) == "0", tuple(held))
 
 
 def _closing(text: str, start: int) -> int:

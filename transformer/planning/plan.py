@@ -38,6 +38,7 @@ class Plan:
     steps: int
     memory: Memory
     flops: float
+    uncounted: tuple[str, ...]  # kernels whose FLOPs are not among them: nobody says how many they are
     model_flops: float  # of all devices: what the model needs, see training/flops.py
     hbm_bytes: float
     traffic: tuple[Traffic, ...]  # the largest parts of `hbm_bytes`
@@ -114,6 +115,7 @@ def make_plan(task: Task, step: CompiledStep, topology: Topology) -> Plan:
         steps=task.config.training.steps,
         memory=memory,
         flops=counts.flops,
+        uncounted=tuple(sorted(set(counts.uncounted))),
         model_flops=model_flops(task.config, shape),
         hbm_bytes=counts.bytes,
         traffic=largest(counts.operations, chip, _MOST),

@@ -50,6 +50,7 @@ def _work(plan: Plan) -> str:
         [
             f"{'products':<36}{plan.flops / 1e12:>12.4g}  TFLOP, {overhead:.2f} times what the model needs",
             f"{'memory traffic':<36}{plan.hbm_bytes / 1e9:>12.4g}  GB",
+            *(f"not among the products, nobody says how many: {_short(source)}" for source in plan.uncounted),
         ],
     )
 
@@ -108,6 +109,8 @@ def _short(source: str) -> str:
     else:
         stage = "update"
     inside = ", in a loop" if "while" in words else ""
+    if words[-1] == "pallas_call" and len(words) > 1:
+        return f"{stage}{inside}: {words[-2]}"  # the kernel's name
     return f"{stage}{inside}: {' '.join(words[-2:]) if '->' in source else words[-1]}"
 
 
