@@ -285,7 +285,7 @@ class _Programs:
         """`chunk` tokens more of every row: [C, B], and their log-probabilities."""
         model = self._blueprint.bind(params)
         step = model.step_of(model.decoder.unstacked(), 1)
-        capacity = state.cache.own[0].keys_BSKH.shape[1] - state.cache.prompt_BP.shape[1]
+        capacity = state.cache.own[0].keys_BKCH.shape[2] - state.cache.prompt_BP.shape[1]
         slots_B1T = sharding.place(jnp.zeros((len(state.last_B), 1, capacity), jnp.int32), "batch", None, None)
 
         def turn(state: _State, number: jax.Array):

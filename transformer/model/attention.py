@@ -6,7 +6,7 @@ is scored, subclass `MultiHeadAttention` and override `scores`; to change anythi
 constructor and the methods `keys_values`, `__call__` and `weights`. Name it in `config.model.attention`.
 
 Letters: B batch, T query length, S key length, D model, N heads, K key-value heads, G query heads that share one of
-them, H head size, L layers.
+them, H head size (V where it is that of values only), L layers.
 """
 
 import dataclasses
@@ -103,7 +103,8 @@ class MultiHeadAttention(nnx.Module):
             q_BTNH = self._queries(x_BTD, places)
             heads_BTNH = attend(kernel, q_BTNH, memory.keys_BSKH, memory.values_BSKH, call, self.soft_cap)
         names, split = ("heads", None, "embed"), sharding.like(x_BTD, 0, 1, None)
-        return product("BTNH,NHD->BTD", heads_BTNH, self.output[...], names, self.dtype, split)
+        # What is summed over has letters in the order of its axes: einsum sorts them, and would swap those of both.
+        return product("BTNV,NVD->BTD", heads_BTNH, self.output[...], names, self.dtype, split)
 
     def weights(self, x_BTD: jax.Array, places: Places, memory: KeysValues, mask: Mask) -> jax.Array:
         """The share of each key in what each query finds: float32 [B, N, T, S], every row sums to 1."""

@@ -14,7 +14,7 @@ from transformer.config import ModelConfig
 from transformer.model import masks
 from transformer.model.dropout import DropoutKey
 from transformer.model.masks import Places
-from transformer.model.transformer import Batch, Decoder, DecoderCache, append
+from transformer.model.transformer import Batch, Decoder, DecoderCache, Layer
 
 
 class LanguageModel(Decoder):
@@ -39,7 +39,12 @@ class LanguageModel(Decoder):
         return self.watch_decoding(batch["target_inputs"], _places(batch), _no_source)[0]
 
     def start_decoding(
-        self, prompt_BP: jax.Array, segments_BP: jax.Array, num_slots: int, max_length: int
+        self,
+        prompt_BP: jax.Array,
+        segments_BP: jax.Array,
+        num_slots: int,
+        max_length: int,
+        layers: list[Layer] | None = None,
     ) -> tuple[Callable, DecoderCache]:
         """Reads a prompt in one pass, and prepares to go on from it for `max_length` tokens, `num_slots` times a row.
 
@@ -47,11 +52,12 @@ class LanguageModel(Decoder):
           prompt_BP: BOS and the prompt's tokens but the last of them (of an empty prompt: nothing), which is what the
             step function is fed at position 0. Rows are filled up on the right.
           segments_BP: 1 where there is a token, 0 where a row is filled up.
+          layers: the decoder's, one by one; unset: taken apart here, which copies them.
 
         Returns:
           The step function (see `Decoder.step_of`), and the cache with the prompt in it.
         """
-        layers = self.decoder.unstacked()
+        layers = self.decoder.unstacked() if layers is None else layers
         positions_BP = jax.lax.broadcasted_iota(
             segments_BP.dtype, segments_BP.shape, 1, out_sharding=sharding.like(segments_BP, 0, 1)
         )
@@ -62,7 +68,7 @@ class LanguageModel(Decoder):
         filled = []
         for layer, empty in zip(layers, cache.own, strict=True):
             x_BPD, own = layer(x_BPD, places, mask)
-            filled.append(append(empty, own, 0))
+            filled.append(empty.put(own, 0))
         return self.step_of(layers, num_slots), dataclasses.replace(cache, own=filled)
 
 

@@ -5,6 +5,7 @@ Letters: B batch, T length, D model, F feed-forward, V vocabulary.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -138,3 +139,14 @@ class Stack(nnx.Module):
         """The layers one by one. Each is a copy: worth it where a loop uses the weights many times, as in decoding."""
         graph, state = nnx.split(self.layers)
         return [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], state)) for i in range(self.depth)]
+
+    def of(self, parameters: list[dict[str, Any]]) -> list[nnx.Module]:
+        """Layers with these parameters, one by one; whatever the stack's own are."""
+        graph, abstract = nnx.split(self.layers)
+
+        def layer(values: dict[str, Any]) -> nnx.Module:
+            state = jax.tree.map(lambda variable: variable, abstract)
+            nnx.replace_by_pure_dict(state, values)
+            return nnx.merge(graph, state)
+
+        return [layer(values) for values in parameters]

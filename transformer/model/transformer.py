@@ -15,6 +15,7 @@ from transformer import sharding
 from transformer.config import ModelConfig
 from transformer.model import masks
 from transformer.model.attention import KeysValues, Role, attention_class
+from transformer.model.decoder_cache import LayerCache
 from transformer.model.dropout import DropoutKey, dropout
 from transformer.model.layers import Embedding, FeedForward, Residual, Stack
 from transformer.model.masks import Mask, Places
@@ -106,7 +107,7 @@ class DecoderCache:
     position t is column P + t * K + k.
     """
 
-    own: list[KeysValues]  # an entry a layer
+    own: list[LayerCache]  # an entry a layer
     source: list[Source | None]  # an entry a layer; the same at every step
     prompt_BP: jax.Array  # bool: the prompt's columns that hold a token
     starts_B: jax.Array  # int32: the position of the first token generated
@@ -187,14 +188,13 @@ class Decoder(nnx.Module):
         max_length: int,
     ) -> DecoderCache:
         """Room for a prompt and `max_length` more tokens of `num_slots` hypotheses a row, all zeros."""
-        batch_size, prompt_length = prompt.positions_BT.shape
+        batch_size = len(prompt.positions_BT)
         starts_B = jnp.sum(prompt.segments_BT > 0, axis=1, dtype=jnp.int32)
         steps_1C = jnp.arange(max_length * num_slots, dtype=jnp.int32)[None, :] // num_slots
         positions_BC = jnp.concatenate([prompt.positions_BT, starts_B[:, None] + steps_1C], axis=1)
         places = Places(positions_BC, jnp.ones_like(positions_BC), contiguous=False).whole()
-        columns = prompt_length + max_length * num_slots
 
-        def empty(layer: Layer) -> KeysValues:
+        def empty(layer: Layer) -> LayerCache:
             # One position's keys and values say what shape and type the cache's columns have.
             x_B1D = sharding.place(
                 jnp.zeros((batch_size, 1, self.config.d_model), activation_dtype(self.config.dtype)),
@@ -205,11 +205,7 @@ class Decoder(nnx.Module):
             first = Places(positions_BC[:, :1], positions_BC[:, :1], contiguous=False)
             one = jax.eval_shape(layer.self_attention.keys_values, x_B1D, first)
 
-            def grown(leaf: jax.ShapeDtypeStruct) -> jax.Array:
-                zeros = jnp.zeros((batch_size, columns, *leaf.shape[2:]), leaf.dtype)
-                return sharding.place(zeros, "batch", None, "heads", None)
-
-            return KeysValues(grown(one.keys_BSKH), grown(one.values_BSKH), places)
+            return LayerCache.empty(one, places)
 
         return DecoderCache([empty(layer) for layer in layers], source, prompt.segments_BT > 0, starts_B)
 
@@ -235,15 +231,13 @@ class Decoder(nnx.Module):
             column = cache.prompt_BP.shape[1] + position * num_slots
             x_BKD = self.embed_target(tokens_BK, places, None)
             own = []
-            for layer, seen, source in zip(layers, cache.own, cache.source, strict=True):
-                x_BKD, seen = layer(
-                    x_BKD,
-                    places,
-                    masks.All((past, *reach)),
-                    source,
-                    remember=lambda new, seen=seen: append(seen, new, column),
-                )
-                own.append(seen)
+
+            def remember(new: KeysValues) -> KeysValues:
+                own.append(cache.own[len(own)].put(new, column))
+                return own[-1].read()
+
+            for layer, source in zip(layers, cache.source, strict=True):
+                x_BKD, _ = layer(x_BKD, places, masks.All((past, *reach)), source, remember=remember)
             x_BKD = finish(self.decoder_norm, x_BKD)
             logits_BKV = float32_product("BKD,DV->BKV", x_BKD, output_DV, output_DV.dtype.name)
             return logits_BKV, dataclasses.replace(cache, own=own)
@@ -284,11 +278,3 @@ def _past_columns(slots_BKT: jax.Array, position: jax.Array) -> jax.Array:
     past_BKTK = mine_BKTK & (jnp.arange(max_length) <= position)[None, None, :, None]
     shape = (*slots_BKT.shape[:2], max_length * num_slots)
     return jnp.reshape(past_BKTK, shape, out_sharding=sharding.like(slots_BKT, 0, 1, None))[:, None]
-
-
-def append(seen: KeysValues, new: KeysValues, column: jax.Array) -> KeysValues:
-    return KeysValues(
-        jax.lax.dynamic_update_slice_in_dim(seen.keys_BSKH, new.keys_BSKH, column, axis=1),
-        jax.lax.dynamic_update_slice_in_dim(seen.values_BSKH, new.values_BSKH, column, axis=1),
-        seen.places,
-    )
