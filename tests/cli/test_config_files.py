@@ -48,7 +48,10 @@ def test_summaries_are_one_line_each():
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
-        ("phrasbook", "no such file or config. Did you mean phrasebook? Own configs: lm_1b, lm_8b, lm_small, multi30k_en_de, own_text, "),
+        (
+            "phrasbook",
+            "no such file or config. Did you mean phrasebook? Own configs: lm_1b, lm_8b, lm_small, multi30k_en_de, own_text, ",
+        ),
         ("/nowhere/phrasebook.py", "--config=/nowhere/phrasebook.py: no such file"),
         ("phrasebook:x", "--config=phrasebook takes no argument. Leave out ':x'"),
         ("multi30k_en_de", "needs an argument: --config=multi30k_en_de:FOLDER\nFOLDER: where"),
