@@ -50,7 +50,7 @@ def test_summaries_are_one_line_each():
     [
         (
             "phrasbook",
-            "no such file or config. Did you mean phrasebook? Own configs: lm_1b, lm_8b, lm_small, multi30k_en_de, own_text, ",
+            "no such file or config. Did you mean phrasebook? Own configs: lm_1b, lm_8b, lm_small, multi30k_en_de, ",
         ),
         ("/nowhere/phrasebook.py", "--config=/nowhere/phrasebook.py: no such file"),
         ("phrasebook:x", "--config=phrasebook takes no argument. Leave out ':x'"),
