@@ -3,9 +3,10 @@
 NOT of the paper: 8 + 8 layers, d_model 2048, pre-norm, batches of 1,048,576 tokens a side. WMT's 4.5 M pairs are few
 for this model, which overfits them: name larger corpora in `data.train` (or keep the dropout and stop early).
 
-Hardware: v5p:4x4x4, 64 chips, parameters copied to each; nobody has run it. What it should take is in docs/plans.md.
-On chips of less memory: `--config.mesh.fsdp=16`. Expected on newstest2014: nothing was measured or published for this
-model and text; the paper's big model scores 27.0 to 27.7 by sacreBLEU.
+Hardware: v5p:4x4x4, 64 chips, parameters copied to each; nobody has run it. By the plan (docs/plans.md) a step there
+takes 285 ms at least, the run 101 chip-hours, and a chip holds 37 GiB. On chips of less memory:
+`--config.mesh.fsdp=16`. Expected on newstest2014: nothing was measured or published for this model and text; the
+paper's big model scores 27.0 to 27.7 by sacreBLEU.
 """
 
 from transformer.config import Config
