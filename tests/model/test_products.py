@@ -29,7 +29,7 @@ def test_the_products_are_found():
 
 def operands(spec: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Two random arrays for the letters, and a gradient for the result."""
-    sizes = {letter: size for size, letter in enumerate("BTSNHDFKGR", start=2)}
+    sizes = {letter: size for size, letter in enumerate("BTSNHDFKGRV", start=2)}
     rng = np.random.default_rng(0)
     return tuple(
         rng.standard_normal([sizes[letter] for letter in letters], np.float32) for letters in re.split(",|->", spec)
