@@ -8,6 +8,7 @@ import pytest
 from tiny_model import blueprint_of, named, quick_jit, relative, tiny
 
 from transformer.config import OptimizerConfig
+from transformer.model.blueprint import matrices
 from transformer.training.optimizer import make_optimizer, make_schedule
 
 # --- the learning rate ---
@@ -133,7 +134,7 @@ def test_only_matrices_decay():
     blueprint = blueprint_of(tiny(norm="pre", positions="learned", tied_embeddings="none"))
     params = jax.tree.map(lambda leaf: np.ones(leaf.shape, np.float32), blueprint.shapes())
     config = OptimizerConfig(name="adamw", weight_decay=0.1)
-    optimizer = make_optimizer(config, lambda count: 1.0, blueprint.matrices())
+    optimizer = make_optimizer(config, lambda count: 1.0, matrices(blueprint.names()))
     zeros = jax.tree.map(np.zeros_like, params)
     updates = quick_jit(lambda params: optimizer.update(zeros, optimizer.init(params), params)[0])(params)
     decayed = {name for name, update in named(updates).items() if np.any(update)}

@@ -9,7 +9,7 @@ from transformer.config import Config
 
 def absolute(config: Config) -> Config:
     """A copy of `config` whose corpora, tokenizer files and folders do not depend on the current folder."""
-    data, tokenizer = config.data, config.tokenizer
+    data, tokenizer, transfer = config.data, config.tokenizer, config.transfer
     return dataclasses.replace(
         config,
         data=dataclasses.replace(
@@ -23,6 +23,7 @@ def absolute(config: Config) -> Config:
         tokenizer=dataclasses.replace(
             tokenizer, model=_optional(tokenizer.model), target_model=_optional(tokenizer.target_model)
         ),
+        transfer=dataclasses.replace(transfer, init_from=_optional(transfer.init_from)),
     )
 
 

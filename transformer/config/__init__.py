@@ -19,6 +19,7 @@ from transformer.config.sections import (
     OptimizerConfig,
     TokenizerConfig,
     TrainingConfig,
+    TransferConfig,
 )
 from transformer.config.validation import validate
 
@@ -36,6 +37,7 @@ __all__ = [
     "OptimizerConfig",
     "TokenizerConfig",
     "TrainingConfig",
+    "TransferConfig",
     "check_code",
     "code_flag",
     "example",

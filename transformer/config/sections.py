@@ -343,6 +343,65 @@ class DecodingConfig:
 
 
 @dataclasses.dataclass
+class TransferConfig:
+    """What a run takes over from another one, and which of its parameters train.
+
+    Parameters are named by patterns: one or more parts of a name such as decoder/layers/self_attention/query, wherever
+    they stand in it, with * for any letters of a part; all below them is meant too. Layers count from 0:
+        *_attention              every attention
+        encoder:0-3              layers 0 to 3 of the encoder; encoder:3 that layer, encoder:3- all from it on
+        decoder/layers/*/query   the query projections of the decoder's attentions
+    """
+
+    init_from: str | None = option(
+        None,
+        "A work directory whose parameters and vocabulary this run starts with. Read before the first step, not when "
+        "the run is resumed.",
+    )
+    init_checkpoint: str = option(
+        "auto",
+        "Which of its checkpoints: auto (the average when there is one, else the best, else the last), average, best, "
+        "last, or a step.",
+    )
+    init_only: tuple[str, ...] = option(
+        (), "The parameters taken over, by pattern; the others are initialised, what else is there is left. None: all."
+    )
+    init_fresh: tuple[str, ...] = option(
+        (), "Parameters initialised although others are taken over: those that are not there or have other shapes."
+    )
+    init_rename: tuple[str, ...] = option(
+        (),
+        "Other names there, as NEW=OLD of two patterns: encoder*=decoder* makes an encoder of a decoder. The first one "
+        "that fits a name counts.",
+    )
+    vocabulary: str = option(
+        "same",
+        "same: that of init_from; new: the one config.tokenizer describes, whose pieces keep their embeddings where "
+        "init_from has them too.",
+        ("same", "new"),
+    )
+    new_pieces: str = option(
+        "parts",
+        "Embeddings of pieces that init_from does not have. parts: the mean over the pieces it writes them with "
+        "(Gee et al. 2022); fresh: as in a new model.",
+        ("parts", "fresh"),
+    )
+    train_only: tuple[str, ...] = option((), "The parameters that train, by pattern; none named: all.")
+    freeze: tuple[str, ...] = option((), "Parameters that do not train, by pattern.")
+    lora_rank: int = option(
+        0,
+        "Rank of a product A B that trains in the place of a matrix W, which becomes W + alpha / rank * A B (Hu et al. "
+        "2021); beside it only what train_only names trains. 0: no.",
+        at_least=0,
+    )
+    lora_alpha: float = option(16.0, "See lora_rank.", above=0)
+    lora_targets: tuple[str, ...] = option(
+        ("query", "value"),
+        "The matrices it is added to, by pattern: of query, key, value, output, inner, gate and outer in the layers.",
+    )
+
+
+@dataclasses.dataclass
 class MeshConfig:
     """How devices are arranged. One of the sizes may be -1: what the others leave."""
 
@@ -370,4 +429,5 @@ class Config:
     evaluation: EvaluationConfig = section(EvaluationConfig)
     checkpoint: CheckpointConfig = section(CheckpointConfig)
     decoding: DecodingConfig = section(DecodingConfig)
+    transfer: TransferConfig = section(TransferConfig)
     mesh: MeshConfig = section(MeshConfig)

@@ -60,6 +60,7 @@ def _check_combinations(config: Config) -> None:
     _check_model(config)
     _check_data(config)
     _check_training(config)
+    _check_transfer(config)
     _check_mesh(config)
 
 
@@ -260,6 +261,45 @@ def _check_training(config: Config) -> None:
             checkpoint.average,
             f"only checkpoint.keep_last = {checkpoint.keep_last} checkpoints are kept",
             "Raise keep_last or average fewer.",
+        )
+
+
+# What says how a run is started from another one.
+_OF_A_START = ("init_checkpoint", "init_only", "init_fresh", "init_rename", "vocabulary", "new_pieces")
+
+
+def _check_transfer(config: Config) -> None:
+    transfer = config.transfer
+    for field in dataclasses.fields(transfer):
+        value = getattr(transfer, field.name)
+        if transfer.init_from is None and field.name in _OF_A_START and value != field.default:
+            raise ConfigError(
+                f"transfer.{field.name}",
+                value,
+                "there is no run to start from",
+                "Set transfer.init_from to its work directory, or leave this out.",
+            )
+    if transfer.init_from is not None and transfer.vocabulary == "same" and config.tokenizer.model is not None:
+        raise ConfigError(
+            "tokenizer.model",
+            config.tokenizer.model,
+            "the run keeps the vocabulary of transfer.init_from",
+            "Set transfer.vocabulary=new, or leave the model out.",
+        )
+    if transfer.new_pieces != "parts" and transfer.vocabulary == "same":
+        raise ConfigError(
+            "transfer.new_pieces", transfer.new_pieces, "the vocabulary is the same", "Set transfer.vocabulary=new."
+        )
+    if transfer.lora_rank and not transfer.lora_targets:
+        raise ConfigError(
+            "transfer.lora_targets", (), "is empty", "Name matrices, such as query and value, or set lora_rank=0."
+        )
+    if transfer.lora_rank and transfer.freeze and not transfer.train_only:
+        raise ConfigError(
+            "transfer.freeze",
+            transfer.freeze,
+            "with transfer.lora_rank nothing trains anyway but adapters and what transfer.train_only names",
+            "Leave it out; to adapt some layers only, name them in transfer.lora_targets, such as query:4-5.",
         )
 
 

@@ -53,14 +53,6 @@ class Blueprint:
         names = jax.tree.map(of_variable, self.abstract, is_leaf=lambda leaf: isinstance(leaf, nnx.Variable))
         return nnx.to_pure_dict(names)
 
-    def matrices(self) -> Params:
-        """Which parameters are matrices, as bools: those with two or more dimensions in a single layer."""
-        return jax.tree.map(
-            lambda names: len([name for name in names if name != "layers"]) > 1,
-            self.names(),
-            is_leaf=lambda leaf: isinstance(leaf, tuple),
-        )
-
     def shardings(self, mesh: Mesh) -> Params:
         """Where each parameter is stored."""
         return sharding.stored_shardings(mesh, self.names())
@@ -87,6 +79,19 @@ def _model(config: ModelConfig, source_vocab_size: int, target_vocab_size: int, 
     if config.architecture == "language_model":
         return LanguageModel(config, target_vocab_size, rngs=rngs)
     return EncoderDecoder(config, source_vocab_size, target_vocab_size, rngs=rngs)
+
+
+def matrices(names: Params) -> Params:
+    """Which parameters are matrices, as bools: those with two or more dimensions in a single layer.
+
+    Args:
+      names: as `Blueprint.names` gives them.
+    """
+    return jax.tree.map(
+        lambda names: len([name for name in names if name != "layers"]) > 1,
+        names,
+        is_leaf=lambda leaf: isinstance(leaf, tuple),
+    )
 
 
 def count(params: Params) -> int:

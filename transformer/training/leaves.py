@@ -1,7 +1,7 @@
 """A pytree's leaves by name: what a checkpoint calls them, and whether two sets of them agree."""
 
 import collections
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -10,13 +10,16 @@ import numpy as np
 _SHOWN = 5
 
 
-def named(tree: Any) -> dict[str, Any]:
+def named(tree: Any, *, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
     """The leaves of `tree` in order, under names like params/encoder/w or opt_state/0/mu/encoder/w.
+
+    Args:
+      is_leaf: as jax.tree.map takes it.
 
     Raises:
       ValueError: when two leaves have the same name, as those of {1: x, "1": y}.
     """
-    leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
+    leaves = jax.tree_util.tree_flatten_with_path(tree, is_leaf)[0]
     names = [jax.tree_util.keystr(path, simple=True, separator="/") for path, _ in leaves]
     shared = [name for name, count in collections.Counter(names).items() if count > 1]
     if shared:

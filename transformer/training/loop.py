@@ -96,7 +96,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
                     fields = training_fields(report) | rates.take()
                 if due.validation:
                     with rates.paused(), compilations.watch(step, "validation"):
-                        validation = task.validate(state.params if state.ema is None else state.ema)
+                        validation = task.validate(trainer.used(state))
                     metrics = validation.metrics
                     journal.show(step, validation.samples)
                 if due.log or due.validation:

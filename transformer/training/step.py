@@ -15,11 +15,12 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from transformer import sharding
 from transformer.config import Config
-from transformer.model.blueprint import Blueprint, Params
+from transformer.model.blueprint import Blueprint, Params, matrices
 from transformer.model.dropout import DropoutKey
 from transformer.model.transformer import Batch
 from transformer.training.loss import LossSums, smoothed_cross_entropy
 from transformer.training.optimizer import make_optimizer, make_schedule
+from transformer.training.trainable import Trainable
 
 
 @jax.tree_util.register_dataclass
@@ -44,9 +45,9 @@ class TrainState:
     """All that a step changes, as one pytree of arrays: what a checkpoint holds."""
 
     step: jax.Array  # int32: batches consumed
-    params: Params
-    optimizer: Any
-    ema: Params | None
+    params: Params  # the model's and those of adapters, see `trainable`
+    optimizer: Any  # of what trains
+    ema: Params | None  # of what trains
     window: Window
     bad_step: jax.Array  # int32: the step whose loss or gradient was not finite (the last such, when skipping); 0: none
     skipped: jax.Array  # int32: steps whose update was not made
@@ -70,18 +71,24 @@ class Trainer:
     blueprint: Blueprint
     config: Config
     mesh: Mesh
+    trainable: Trainable
     schedule: Callable[[jax.Array], jax.Array]
     optimizer: optax.GradientTransformation
 
     @classmethod
     def of(cls, config: Config, blueprint: Blueprint, mesh: Mesh) -> "Trainer":
+        trainable = Trainable.of(config.transfer, blueprint)
         schedule = make_schedule(config.optimizer, config.model.d_model, config.training.steps)
-        optimizer = make_optimizer(config.optimizer, schedule, blueprint.matrices())
-        return cls(blueprint, config, mesh, schedule, optimizer)
+        optimizer = make_optimizer(config.optimizer, schedule, matrices(trainable.trained_axes(blueprint.names())))
+        return cls(blueprint, config, mesh, trainable, schedule, optimizer)
 
-    def init(self) -> TrainState:
-        """The state before the first step, on the mesh."""
-        params = self.blueprint.init(self.config.seed, self.config.model, self.mesh)
+    def init(self, change: Callable[[Params], Params] = lambda params: params) -> TrainState:
+        """The state before the first step, on the mesh.
+
+        Args:
+          change: puts other parameters in the place of the model's fresh ones.
+        """
+        params = change(self.blueprint.init(self.config.seed, self.config.model, self.mesh))
         return jax.jit(self._around, out_shardings=self.state_shardings())(params)
 
     def abstract_state(self) -> TrainState:
@@ -96,18 +103,39 @@ class Trainer:
     def state_shardings(self) -> TrainState:
         """Moments and averages lie where their parameter lies; scalars everywhere."""
         everywhere = NamedSharding(self.mesh, PartitionSpec())
-        params = self.blueprint.shardings(self.mesh)
+        names = self.blueprint.names()
+        params = sharding.stored_shardings(self.mesh, self.trainable.axes(names))
+        trained = sharding.stored_shardings(self.mesh, self.trainable.trained_axes(names))
         shapes = jax.eval_shape(self._around, self.blueprint.shapes())
         optimizer = optax.tree.map_params(
-            self.optimizer, lambda _, where: where, shapes.optimizer, params, transform_non_params=lambda _: everywhere
+            self.optimizer, lambda _, where: where, shapes.optimizer, trained, transform_non_params=lambda _: everywhere
         )
         rest = jax.tree.map(lambda _: everywhere, dataclasses.replace(shapes, params=None, optimizer=None, ema=None))
-        return dataclasses.replace(rest, params=params, optimizer=optimizer, ema=None if shapes.ema is None else params)
+        ema = None if shapes.ema is None else trained
+        return dataclasses.replace(rest, params=params, optimizer=optimizer, ema=ema)
 
     def _around(self, params: Params) -> TrainState:
-        ema = jax.tree.map(jnp.copy, params) if self.config.training.ema_decay else None
+        """The state before the first step, of the model's parameters."""
+        transfer = self.config.transfer
+        params = self.trainable.with_adapters(params, self.blueprint.names(), transfer.lora_rank, self.config.seed)
+        trained = self.trainable.trained(params)
+        ema = jax.tree.map(jnp.copy, trained) if self.config.training.ema_decay else None
         zero = jnp.int32(0)
-        return TrainState(zero, params, self.optimizer.init(params), ema, Window.empty(), zero, zero)
+        return TrainState(zero, params, self.optimizer.init(trained), ema, Window.empty(), zero, zero)
+
+    def used(self, state: TrainState) -> Params:
+        """The model's parameters to be judged and translated with: averaged where the run averages, adapters added."""
+        if self.trainable.is_all:
+            return state.params if state.ema is None else state.ema
+        return self.trainable.model(state.params, self._changing(state.params, state.ema))
+
+    @functools.cached_property
+    def _changing(self) -> Callable[[Params, Params | None], Params]:
+        def changing(params: Params, ema: Params | None) -> Params:
+            return self.trainable.changing(params, self.trainable.trained(params) if ema is None else ema)
+
+        names = self.trainable.changing_axes(self.blueprint.names())
+        return jax.jit(changing, out_shardings=sharding.stored_shardings(self.mesh, names))
 
     @functools.cached_property
     def train_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Report]]:
@@ -132,8 +160,9 @@ class Trainer:
         bad_step = jnp.where(keep, state.bad_step, state.step + 1)
         update = (bad_step == 0) if stop else finite
 
-        updates, optimizer = self.optimizer.update(gradients, state.optimizer, state.params)
-        params = optax.apply_updates(state.params, updates)
+        trained = self.trainable.trained(state.params)
+        updates, optimizer = self.optimizer.update(gradients, state.optimizer, trained)
+        new_trained = optax.apply_updates(trained, updates)
         before = self._window_before(state)
         updates_before = state.step - state.skipped
 
@@ -142,9 +171,9 @@ class Trainer:
 
         new = TrainState(
             step=state.step + (update.astype(jnp.int32) if stop else 1),
-            params=choose(params, state.params),
+            params=self.trainable.joined(state.params, choose(new_trained, trained)),
             optimizer=choose(optimizer, state.optimizer),
-            ema=choose(self._averaged(state.ema, params, updates_before), state.ema),
+            ema=choose(self._averaged(state.ema, new_trained, updates_before), state.ema),
             window=choose(_added(before, sums, batch, gradient_norm), before),
             bad_step=bad_step,
             skipped=state.skipped + jnp.where(update, 0, 1),
@@ -152,19 +181,22 @@ class Trainer:
         return new, Report(new.window, self.schedule(updates_before), new.bad_step, new.skipped)
 
     def _gradients(self, state: TrainState, batch: Batch) -> tuple[Params, LossSums]:
-        """Gradients of the summed loss, and the sums, over the parts of the batch in turn."""
+        """Gradients of the summed loss for what trains, and the sums, over the parts of the batch in turn."""
         parts = self.config.training.accumulate
         batch_size = batch["targets"].shape[0]
         rows_B = sharding.place(jax.lax.iota(jnp.uint32, batch_size), "batch")
 
-        names = self.blueprint.names()
-        copies = sharding.copies(state.params, names)
+        # Adapters are added once a step, and the gradient of the sums is led back to them once a step.
+        trained = self.trainable.trained(state.params)
+        changing, lead_back = jax.vjp(functools.partial(self.trainable.changing, state.params), trained)
+        names = self.trainable.changing_axes(self.blueprint.names())
+        copies = sharding.copies(changing, names)
 
         def of_part(batch: Batch, rows_B: jax.Array) -> tuple[Params, LossSums]:
             key = DropoutKey.of(self.config.seed, state.step, sharding.place(rows_B, "batch"))
 
-            def loss(params: Params) -> tuple[jax.Array, LossSums]:
-                sums = self._loss_sums(params, batch, key)
+            def loss(changing: Params) -> tuple[jax.Array, LossSums]:
+                sums = self._loss_sums(self.trainable.model(state.params, changing), batch, key)
                 return sums.loss, sums
 
             (_, sums), gradients = jax.value_and_grad(loss, has_aux=True)(copies)
@@ -172,7 +204,7 @@ class Trainer:
 
         if parts == 1:
             gradients, sums = of_part(batch, rows_B)
-            return sharding.stored(gradients, names), sums
+            return lead_back(sharding.stored(gradients, names))[0], sums
 
         # Row r goes to part r mod A: each device's rows are split evenly without moving any.
         def in_parts(array: jax.Array) -> jax.Array:
@@ -183,9 +215,9 @@ class Trainer:
         def turn(total, part):
             return jax.tree.map(jnp.add, total, of_part(*part)), None
 
-        start = (sharding.no_gradient(state.params, names), Window.empty().sums)
+        start = (sharding.no_gradient(changing, names), Window.empty().sums)
         (gradients, sums), _ = jax.lax.scan(turn, start, jax.tree.map(in_parts, (batch, rows_B)))
-        return sharding.stored(gradients, names), sums
+        return lead_back(sharding.stored(gradients, names))[0], sums
 
     def _loss_sums(self, params: Params, batch: Batch, key: DropoutKey | None) -> LossSums:
         model = self.blueprint.bind(params)
