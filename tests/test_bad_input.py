@@ -137,6 +137,48 @@ BAD = {
         [*TRAIN, *UNPREPARED, "--config.model.attention=not_a_class:Mine"],
         ["model.attention", "is int, not a class"],
     ),
+    "a pattern of no parameter": (
+        [*TRAIN, *UNPREPARED, "--config.transfer.freeze=encodr:0-2"],
+        ["transfer.freeze", "'encodr:0-2'", "Did you mean encoder"],
+    ),
+    "layers that are not there": (
+        [*TRAIN, *UNPREPARED, "--config.transfer.train_only=encoder:0-6"],
+        ["transfer.train_only", "has no layer 6", "0 to 2"],
+    ),
+    "everything frozen": (
+        [*TRAIN, *UNPREPARED, "--config.transfer.freeze=*"],
+        ["transfer.freeze", "nothing to train", "Freeze fewer"],
+    ),
+    "adapters of no matrix": (
+        [*TRAIN, *UNPREPARED, "--config.transfer.lora_rank=4", "--config.transfer.lora_targets=*norm"],
+        ["transfer.lora_targets", "no matrix of a layer", "query, value"],
+    ),
+    "adapters of nothing": (
+        [*TRAIN, "--config.transfer.lora_rank=4", "--config.transfer.lora_targets=()"],
+        ["transfer.lora_targets", "is empty", "query and value"],
+    ),
+    "frozen beside adapters": (
+        [*TRAIN, "--config.transfer.lora_rank=4", "--config.transfer.freeze=encoder"],
+        ["transfer.freeze", "nothing trains anyway", "lora_targets"],
+    ),
+    "a start from nowhere": (
+        [*TRAIN, *UNPREPARED, "--config.transfer.init_from=nowhere"],
+        ["transfer.init_from", "nowhere", "holds no checkpoint", "Name a trained run's"],
+    ),
+    "what to start with, from nothing": (
+        [*TRAIN, "--config.transfer.init_only=encoder"],
+        ["transfer.init_only", "no run to start from", "Set transfer.init_from"],
+    ),
+    "a vocabulary beside that of the other run": (
+        [*TRAIN, "--config.transfer.init_from=nowhere", "--config.tokenizer.model=tokenizer.model"],
+        ["tokenizer.model", "keeps the vocabulary of transfer.init_from", "vocabulary=new"],
+    ),
+    "new pieces of the same vocabulary": (
+        [*TRAIN, "--config.transfer.init_from=nowhere", "--config.transfer.new_pieces=fresh"],
+        ["transfer.new_pieces", "the vocabulary is the same", "vocabulary=new"],
+    ),
+    "merging to nowhere": (["merge", "--workdir=out"], ["--output is missing", "--output=runs/merged"]),
+    "merging nothing": (["merge", "--workdir=nothing", "--output=out"], ["--workdir=", "holds no checkpoint"]),
     "unknown corpus": ([*TRAIN, "--config.data.train=file:a"], ["file:a", "lines:"]),
     "text alone for a translator": (
         [*TRAIN, "--config.data.train=text:a.en"],

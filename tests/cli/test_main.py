@@ -83,7 +83,10 @@ def test_every_verb_has_help_with_examples(capsys, name):
     [
         ([], "transformer VERB"),
         (["trian"], "Unknown verb 'trian'. Did you mean train?"),
-        (["qqq"], "Unknown verb 'qqq'. There are train, translate, evaluate, generate, score, average, plan, config"),
+        (
+            ["qqq"],
+            "Unknown verb 'qqq'. There are train, translate, evaluate, generate, score, average, merge, plan, config",
+        ),
         (["--config=phrasebook"], "A verb comes first"),
         (["config", "--config=phrasbook"], "Did you mean phrasebook?"),
         (["config", "--config.model.num_heads=7"], "config.model.num_heads = 7: does not divide"),

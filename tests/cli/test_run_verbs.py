@@ -202,6 +202,27 @@ def sources_of_the_test():
     return Path(corpus.split(":")[1]).read_text("utf-8").splitlines()
 
 
+# --- merge ---
+
+
+def test_merge_writes_a_run_that_translates_alike(command, run, tmp_path):
+    """What else it does is in tests/training/test_adapted_run.py."""
+    code, out, _ = command("merge", f"--workdir={run}", f"--output={tmp_path / 'merged'}", "--checkpoint=60")
+    assert (code, out) == (0, f"{tmp_path / 'merged'}: step 60 of {run}\n")
+    assert translate(command, f"--workdir={tmp_path / 'merged'}") == translate(
+        command, f"--workdir={run}", "--checkpoint=60"
+    )
+    code, _, err = command("merge", f"--workdir={run}", f"--output={run}")
+    assert code == 2
+    assert "holds a run already. Choose another folder." in err
+
+
+def test_merge_runs_no_code_that_the_config_names(command, run, tmp_path, monkeypatch):
+    name_outside_code(monkeypatch)
+    monkeypatch.delitem(sys.modules, "mine")
+    assert command("merge", f"--workdir={run}", f"--output={tmp_path / 'merged'}")[0] == 0
+
+
 # --- average ---
 
 

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from transformer.config import CheckpointConfig
 from transformer.training import checkpoint, leaves, manifest
-from transformer.training.averaging import average
+from transformer.training.averaging import mean
 from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
 
 KEEP_ALL = CheckpointConfig(keep_last=100)
@@ -506,26 +506,44 @@ def test_average_is_the_float32_mean(checkpoints):
         *(states[step].params for step in (1, 3)),
     )
     for wanted in (None, abstract(states[1].params, on_mesh("eight, copies"))):
-        mean = average(checkpoints, [1, 3], wanted)
-        assert {leaf.dtype for leaf in jax.tree.leaves(mean)} == {np.dtype(np.float32)}
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), mean, expected)
-    moments = average(checkpoints, [1, 2], subtree="opt_state/1/0/nu")
-    assert jax.tree.structure(moments) == jax.tree.structure(states[1].params)
+        found = mean(checkpoints.restore_params(step, wanted) for step in (1, 3))
+        assert {leaf.dtype for leaf in jax.tree.leaves(found)} == {np.dtype(np.float32)}
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7), found, expected)
 
 
 def test_average_of_one_is_itself_and_of_none_an_error(checkpoints):
     save(checkpoints, 1)
-    assert_same(average(checkpoints, [1])["output"], make_state(1).params["output"])
+    assert_same(mean([checkpoints.restore_params(1)])["output"], make_state(1).params["output"])
     with pytest.raises(ValueError, match="no checkpoint"):
-        average(checkpoints, [])
+        mean([])
 
 
-def test_average_refuses_a_damaged_step(checkpoints):
-    for step in (1, 2):
-        save(checkpoints, step)
+# --- some arrays of many ---
+
+
+def test_arrays_are_read_by_name_on_a_mesh_or_on_the_host(checkpoints):
+    state = make_state(1)
+    save(checkpoints, 1, state)
+    expected = leaves.named(state)
+    arrays = checkpoints.arrays(1)
+    assert {name: (leaf.shape, leaf.dtype) for name, leaf in arrays.items()} == {
+        name: (leaf.shape, leaf.dtype) for name, leaf in expected.items()
+    }
+    name, other = [name for name in expected if name.startswith("params/")][:2]
+    place = on_mesh("eight, copies")
+    found = checkpoints.restore_arrays(1, {name: None, other: place})
+    assert isinstance(found[name], np.ndarray)
+    assert found[other].sharding == place
+    assert_same(found, {name: expected[name], other: expected[other]})
+
+
+def test_arrays_that_are_not_there_or_damaged(checkpoints):
+    save(checkpoints, 1)
+    with pytest.raises(CheckpointError, match="1 has no params/nothing"):
+        checkpoints.restore_arrays(1, {"params/nothing": None})
     flip_a_bit(path_of(checkpoints, 1))
     with pytest.raises(CheckpointError, match="differs from its checksum"):
-        average(checkpoints, [1, 2])
+        checkpoints.restore_arrays(1, {"step": None})
 
 
 # --- on the disk ---

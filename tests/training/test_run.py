@@ -54,6 +54,8 @@ def test_other_batches_are_no_exact_continuation(opened, name, value):
         ({"model.d_ff": 64}, "model.d_ff = 64"),
         ({"model.norm": "pre"}, "model.norm = 'pre'"),
         ({"training.ema_decay": 0.9}, "training.ema_decay = 0.9"),
+        ({"transfer.train_only": ("encoder",)}, r"transfer.train_only = \('encoder',\)"),
+        ({"transfer.lora_targets": ("key",), "transfer.lora_rank": 2}, "transfer.lora_rank = 2"),
         ({"model.dropout": 0.5, "model.d_model": 24, "model.num_heads": 3}, "model.d_model = 24"),
     ],
 )

@@ -5,6 +5,7 @@ import pytest
 
 from transformer.evaluation.measure import Score
 from transformer.training import summary
+from transformer.training.sizes import Sizes
 from transformer.training.summary import Summary
 
 SIGNATURE = "nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:2.5.1"
@@ -22,6 +23,7 @@ RUN = Summary(
     compilations=17,
     compile_seconds=12.3,
     recompilations=0,
+    sizes=Sizes(1_000_000, 25_000, 200_004),
     command="echo 'It is seven.' | transformer translate --workdir='runs/my first'",
 )
 
@@ -30,7 +32,15 @@ def test_the_text_holds_what_a_person_wants_to_know():
     text = summary.as_text(RUN)
     for words in ["38.21", "37.0 to 39.5", SIGNATURE, RUN.checkpoint, RUN.chosen, RUN.command]:
         assert words in text
-    for words in ["8,000 steps", "1 h 12 min", "5,290", "MFU 41%", "0.4%", "Compilations: 17"]:
+    for words in [
+        "8,000 steps",
+        "1 h 12 min",
+        "5,290",
+        "MFU 41%",
+        "0.4%",
+        "Compilations: 17",
+        "1,000,000 parameters, 25,000",
+    ]:
         assert words in text
     assert "after warm-up" not in text
     assert "2 of them after warm-up" in summary.as_text(dataclasses.replace(RUN, recompilations=2))
@@ -41,6 +51,7 @@ def test_the_file_holds_every_field(tmp_path):
     record = json.loads((tmp_path / "summary.json").read_text())
     assert record["scores"][0]["value"] == 38.214
     assert record["command"] == RUN.command
+    assert record["sizes"] == {"parameters": 1_000_000, "trained": 25_000, "optimizer_bytes": 200_004}
     assert set(record) == {field.name for field in dataclasses.fields(Summary)}
     assert [path.name for path in tmp_path.iterdir()] == ["summary.json"]
 

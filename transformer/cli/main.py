@@ -5,7 +5,19 @@ import os
 import re
 import sys
 
-from transformer.cli import arguments, average, config, distributed, evaluate, generate, plan, score, train, translate
+from transformer.cli import (
+    arguments,
+    average,
+    config,
+    distributed,
+    evaluate,
+    generate,
+    merge,
+    plan,
+    score,
+    train,
+    translate,
+)
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Verb
 
@@ -16,6 +28,7 @@ VERBS: tuple[Verb, ...] = (
     generate.GENERATE,
     score.SCORE,
     average.AVERAGE,
+    merge.MERGE,
     plan.PLAN,
     config.CONFIG,
 )

@@ -9,7 +9,7 @@ from transformer.cli.usage import UsageError
 from transformer.cli.verb import EVERY_FIELD, Arguments, Verb
 from transformer.config import Config
 
-_DESCRIPTION = """
+_DESCRIPTION = r"""
     transformer train --config=CONFIG --workdir=DIR [--config.FIELD=VALUE ...]
 
     Trains a model from text to BLEU. Checkpoints, metrics, curves, tokenizer and config go to DIR.
@@ -19,6 +19,9 @@ _DESCRIPTION = """
     Examples:
       transformer train --config=phrasebook --workdir=runs/phrasebook
       transformer train --config=my_run.py --workdir=runs/mine --config.model.d_model=256
+      transformer train --config=own_text --workdir=runs/new --config.transfer.init_from=runs/mine \
+          --config.transfer.train_only='*_attention'
+          (starts from the parameters of another run, and trains attention alone)
       transformer train --workdir=runs/mine
           (goes on with the config saved there)
 """

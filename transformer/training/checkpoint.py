@@ -124,6 +124,34 @@ class CheckpointReader:
         """
         return self._load(self._sound_step(step), abstract, subtree)
 
+    def arrays(self, step: int) -> dict[str, jax.ShapeDtypeStruct]:
+        """The arrays of a checkpoint by name, such as params/encoder/w, without values.
+
+        Raises:
+          CheckpointError: as `restore`.
+        """
+        with _read_by_orbax(self.path(self._sound_step(step))) as source:
+            return self._arrays(source)
+
+    def restore_arrays(self, step: int, where: Mapping[str, jax.sharding.Sharding | None]) -> dict[str, Any]:
+        """Some arrays of a checkpoint, each where it is to lie; None: in the host's memory. Others are not read.
+
+        Raises:
+          CheckpointError: as `restore`, and for a name that is not there.
+        """
+        with _read_by_orbax(self.path(self._sound_step(step))) as source:
+            saved = self._arrays(source)
+            absent = [name for name in where if name not in saved]
+            if absent:
+                raise CheckpointError(f"{self.path(step)} has no {', '.join(absent)}.")
+            wanted = {
+                name: _on_host(saved[name])
+                if place is None
+                else jax.ShapeDtypeStruct(saved[name].shape, saved[name].dtype, sharding=place)
+                for name, place in where.items()
+            }
+            return self._read(source, wanted)
+
     def _entries(self) -> list[tuple[int, epath.Path]]:
         """Every directory that is, was or should have become a checkpoint, with its step, oldest first."""
         names = [(path.name.removesuffix(_ORBAX_TEMPORARY), path) for path in storage.children(self._directory)]
@@ -182,22 +210,27 @@ class CheckpointReader:
         if not saved:
             raise CheckpointError(f"{path} has no {subtree}.")
         if abstract is None:
-            # Of an array to be read as numpy, Orbax wants one like it: this one takes no memory.
-            wanted = {name: np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape) for name, leaf in saved.items()}
+            wanted = {name: _on_host(leaf) for name, leaf in saved.items()}
         else:
             wanted = {prefix + name: leaves.placed(leaf) for name, leaf in leaves.named(abstract).items()}
         mismatch = leaves.mismatch(wanted, saved)
         if mismatch:
             raise CheckpointError(f"{path} does not fit: {mismatch}. Build the state from the config saved with it.")
 
-        context = ocp.Context()
-        context.pytree.loading.partial_load = True
-        with context:
-            loaded = ocp.load(source, leaves.nested(wanted), checkpointable_name=_STATE)
-        arrays = leaves.named(loaded)
+        arrays = self._read(source, wanted)
         if abstract is None:
             return leaves.nested({name.removeprefix(prefix): array for name, array in arrays.items()})
         return jax.tree.unflatten(jax.tree.structure(abstract), [arrays[name] for name in wanted])
+
+    def _arrays(self, source: epath.PathLike) -> dict[str, jax.ShapeDtypeStruct]:
+        saved = leaves.named(ocp.metadata(source, _STATE).metadata)
+        return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in saved.items()}
+
+    def _read(self, source: epath.PathLike, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        context = ocp.Context()
+        context.pytree.loading.partial_load = True
+        with context:
+            return leaves.named(ocp.load(source, leaves.nested(wanted), checkpointable_name=_STATE))
 
 
 class Checkpoints(CheckpointReader):
@@ -360,6 +393,11 @@ def _written_by_orbax(directory: epath.Path) -> contextlib.AbstractContextManage
 def _read_by_orbax(directory: epath.Path) -> contextlib.AbstractContextManager[epath.PathLike]:
     """Where Orbax can read what is in `directory`."""
     return contextlib.nullcontext(directory) if _is_known_to_orbax(directory) else storage.read_as_folder(directory)
+
+
+def _on_host(leaf: Any) -> np.ndarray:
+    """What Orbax wants for an array to be read as numpy: one like it. This one takes no memory."""
+    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
 
 
 def _saving_context() -> ocp.Context:

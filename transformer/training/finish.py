@@ -13,6 +13,7 @@ from transformer.training.checkpoint import Checkpoints
 from transformer.training.compilations import Compilations
 from transformer.training.journal import last_elapsed
 from transformer.training.run import Run
+from transformer.training.sizes import Sizes
 from transformer.training.summary import Summary
 from transformer.training.task import Task
 
@@ -56,6 +57,7 @@ def finish(
         compilations=compilations.count,
         compile_seconds=compilations.seconds,
         recompilations=compilations.after_warm_up,
+        sizes=Sizes.of(run.trainer),
         command=task.command(opened),
     )
     if processes.speaks():

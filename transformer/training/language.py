@@ -19,7 +19,7 @@ from transformer.evaluation import attention_picture
 from transformer.evaluation.generator import Generator
 from transformer.evaluation.measure import Score
 from transformer.model.blueprint import Params
-from transformer.training import processes, saved_run
+from transformer.training import processes
 from transformer.training.loss import LossSums
 from transformer.training.run import Run
 from transformer.training.samples import Sample
@@ -54,7 +54,7 @@ class LanguageTask:
         return Validation(losses | more, self._continued(params))
 
     def score(self, saved: SavedParams, between: Callable[[], None]) -> list[Score]:
-        self._scored = saved_run.restore(saved, self._run.trainer.blueprint, self._run.mesh)
+        self._scored = saved.restore(self._run.trainer.blueprint, self._run.mesh)
         scores = []
         for test in self._run.prepared.test:
             sums = loss_sums(self._run.trainer, self._scored, self._batches(test))

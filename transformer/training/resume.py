@@ -1,6 +1,5 @@
 """What may differ between a run and its continuation, and what is said of it."""
 
-import jax
 from absl import logging
 from jax.sharding import Mesh
 
@@ -54,33 +53,45 @@ def check_settings(saved: Metadata, config: Config) -> None:
 
 
 def check_arrays(saved: Metadata, config: Config, vocab_sizes: tuple[int, int], mesh: Mesh) -> None:
-    """Refuses a config whose training state is made of other arrays than the checkpoint's.
+    """Refuses a config whose training state is made of other arrays than the checkpoint's, or means others by them.
 
     Raises:
       ConfigError: names the field that does it.
     """
 
-    def arrays(config: Config) -> dict[str, jax.ShapeDtypeStruct]:
-        return leaves.named(Trainer.of(config, Blueprint.of(config.model, *vocab_sizes), mesh).abstract_state())
+    def trainer_of(config: Config) -> Trainer:
+        return Trainer.of(config, Blueprint.of(config.model, *vocab_sizes), mesh)
 
     trial = config_module.from_json(saved.config_json)
-    expected = arrays(trial)
-    if not leaves.mismatch(arrays(config), expected):
+    before = trainer_of(trial)
+    expected = leaves.named(before.abstract_state())
+
+    def differs(config: Config) -> bool:
+        trainer = trainer_of(config)
+        mismatch = leaves.mismatch(leaves.named(trainer.abstract_state()), expected)
+        # Two layers of a stack are an array of two, whichever they are.
+        return bool(mismatch) or trainer.trainable != before.trainable
+
+    if not differs(config):
         return
     # From the saved config to the new one, a field at a time, until the arrays change.
     for name in _differing(trial, config):
         old, new = config_module.get(trial, name), config_module.get(config, name)
         trial = config_module.put(trial, name, new)
         try:
-            changed = leaves.mismatch(arrays(trial), expected)
+            changed = differs(trial)
         except ValueError:  # half way from one config to the other need not make sense
             continue
         if changed:
+            reason = (
+                "other parameters would train" if name.startswith("transfer.") else "the parameters would be others"
+            )
             raise ConfigError(
                 name,
                 new,
-                f"it was {old!r} when step {saved.step} was saved, and now the parameters would be others",
-                "Set it back, or train anew in another --workdir.",
+                f"it was {old!r} when step {saved.step} was saved, and now {reason}",
+                "Set it back, or train anew in another --workdir, which may start from this one "
+                "(config.transfer.init_from).",
             )
 
 

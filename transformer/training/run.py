@@ -17,16 +17,18 @@ from transformer.data.prepare import Prepared, prepare
 from transformer.data.progress import ProgressBar
 from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.scores import bleu_metric
-from transformer.model import blueprint as blueprint_module
 from transformer.model import kernel_choice
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.training import processes, resume, storage
 from transformer.training.checkpoint import CheckpointReader, Checkpoints, check_place
 from transformer.training.metadata import Metadata
+from transformer.training.origin import Origin
+from transformer.training.sizes import Sizes
 from transformer.training.step import Trainer, TrainState
 from transformer.training.stopping import checkpoint_metric
-from transformer.training.workdir import Workdir
+from transformer.training.trainable import Trainable
+from transformer.training.workdir import Workdir, WorkdirError
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +42,7 @@ class Run:
     batches: Batches
     trainer: Trainer
     resume_step: int  # 0: from the start
+    origin: Origin | None  # where a run that is not resumed starts from
 
     @classmethod
     def open(cls, config: Config, workdir: Workdir) -> "Run":
@@ -58,11 +61,15 @@ class Run:
         mesh = sharding.make_mesh(config.mesh)
         sharding.check_batch(mesh, config.data, config.training.accumulate)
         kernel_choice.check(config.model, sharding.platform_of(mesh))
+        Trainable.of(config.transfer, _any_blueprint(config))  # before the data is prepared
         saved = _newest(workdir)
         _check_alike(config, workdir, saved)
         if saved is not None:
             resume.check_settings(saved, config)
         tokenizers = None if saved is None else Tokenizers.from_files(saved.tokenizer_files)
+        origin = _origin(config) if saved is None and config.transfer.init_from else None
+        if origin is not None:
+            tokenizers = origin.vocabulary(config.model)
         sharding.check_model(mesh, config.model, _known_sizes(config, tokenizers))
         if saved is not None and tokenizers is not None:
             resume.check_arrays(saved, config, (tokenizers.source.size, tokenizers.target.size), mesh)
@@ -83,11 +90,11 @@ class Run:
         sizes = (prepared.tokenizers.source.size, prepared.tokenizers.target.size)
         sharding.check_model(mesh, config.model, sizes)
         blueprint = Blueprint.of(config.model, *sizes)
-        logging.info("%s parameters; mesh %s", f"{blueprint_module.count(blueprint.shapes()):,}", dict(mesh.shape))
         logging.info("%s", kernel_choice.explain(config.model, sharding.platform_of(mesh)))
         trainer = Trainer.of(config, blueprint, mesh)
+        logging.info("%s; mesh %s", Sizes.of(trainer), dict(mesh.shape))
         resume_step = 0 if saved is None else saved.data_position["next_index"]
-        return cls(config, workdir, mesh, prepared, batches, trainer, resume_step)
+        return cls(config, workdir, mesh, prepared, batches, trainer, resume_step, origin)
 
     @property
     def share(self) -> sharding.Share:
@@ -118,7 +125,7 @@ class Run:
           WorkdirError: the work directory cannot be written to.
           ProcessesDifferError: it is not the same one for all processes.
         """
-        state = self._restored(checkpoints) if self.resume_step else self.trainer.init()
+        state = self._restored(checkpoints) if self.resume_step else self._begun()
         if processes.speaks():
             self.workdir.create()
             self.workdir.write_config(self.config)
@@ -138,6 +145,12 @@ class Run:
             metrics={name.removeprefix("val/"): value for name, value in metrics.items()},
         )
 
+    def _begun(self) -> TrainState:
+        if self.origin is None:
+            return self.trainer.init()
+        tokenizers = self.prepared.tokenizers
+        return self.trainer.init(lambda fresh: self.origin.take_over(fresh, self.trainer.blueprint, tokenizers))
+
     def _restored(self, checkpoints: Checkpoints) -> TrainState:
         state = checkpoints.restore(self.trainer.abstract_state(), self.resume_step).state
         logging.info("Resuming from step %d in %s.", self.resume_step, self.workdir.checkpoints)
@@ -156,10 +169,29 @@ def _newest(workdir: Workdir) -> Metadata | None:
     """The newest sound checkpoint's small files; None for a fresh run."""
     reader = CheckpointReader(workdir.checkpoints)
     if reader.steps():
-        return reader.read_metadata()
+        newest = reader.read_metadata()
+        if "next_index" not in newest.data_position:
+            raise WorkdirError(
+                f"--workdir={workdir.root} holds parameters alone, as `transformer merge` writes them: no training "
+                f"to go on with. Start another run from it with --config.transfer.init_from={workdir.root}"
+            )
+        return newest
     for step in reader.cut_short():
         logging.warning("%s has no manifest: its save was cut short. It is not used, and removed.", reader.path(step))
     return None
+
+
+def _origin(config: Config) -> Origin:
+    """The run to start from, which is known to fit."""
+    origin = Origin.open(config.transfer)
+    processes.check_same("The checkpoint to start from", str(origin.saved.path), "Let every host see the same files.")
+    origin.plan(_any_blueprint(config))
+    return origin
+
+
+def _any_blueprint(config: Config) -> Blueprint:
+    """The model with a vocabulary of any size, as far as its parameters' names go."""
+    return Blueprint.of(config.model, 1, 1)
 
 
 _SHARE = "Put --workdir on a disk that all hosts see, such as an NFS share, or in a bucket."

@@ -1,11 +1,9 @@
 """A work directory opened for use: which of its checkpoints, and a `Translator` of it."""
 
-import dataclasses
 from collections.abc import Callable, Collection, Sequence
 
 import jax
 from absl import logging
-from etils import epath
 
 from transformer import config as config_module
 from transformer import sharding
@@ -14,33 +12,14 @@ from transformer.data.tokenizer import Tokenizers
 from transformer.evaluation.generator import Generator
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
-from transformer.model.blueprint import Blueprint, Params
-from transformer.training import processes, retention
-from transformer.training.averaging import average
-from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
+from transformer.model.blueprint import Blueprint
+from transformer.training import processes, retention, saved_params, storage
+from transformer.training.averaging import mean
+from transformer.training.checkpoint import CheckpointError, CheckpointReader
 from transformer.training.metadata import Metadata
+from transformer.training.saved_params import SavedParams
 from transformer.training.stopping import checkpoint_metric
 from transformer.training.workdir import Workdir, WorkdirError
-
-
-@dataclasses.dataclass(frozen=True)
-class SavedParams:
-    """A checkpoint's parameters, not yet read: `subtree` of its state. `name` says which it is, for people."""
-
-    name: str
-    reader: CheckpointReader
-    metadata: Metadata
-    subtree: str
-
-    @property
-    def config(self) -> Config:
-        """The run's."""
-        return config_module.from_json(self.metadata.config_json)
-
-    @property
-    def path(self) -> epath.Path:
-        """Its directory."""
-        return self.reader.path(self.metadata.step)
 
 
 def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
@@ -114,24 +93,31 @@ def to_average(workdir: Workdir, count: int) -> list[int]:
 def write_average(workdir: Workdir, steps: Sequence[int], mesh: jax.sharding.Mesh) -> SavedParams:
     """Averages checkpoints into `workdir.average`, replacing what is there. Every process of `mesh` calls this."""
     reader = CheckpointReader(workdir.checkpoints)
-    saved = reader.read_metadata(steps[-1])
-    config = config_module.from_json(saved.config_json)
-    subtree = "ema" if config.training.ema_decay else "params"
-    params = average(reader, steps, subtree=subtree)
-    with Checkpoints(workdir.average, config_module.CheckpointConfig(keep_last=1), metric="loss") as averages:
-        if processes.speaks():
-            averages.clear()
-        processes.wait_for_all("the old average")
-        averages.save(
-            saved.step,
-            {"params": sharding.spread(params, mesh)},
-            data_position={},
-            config_json=saved.config_json,
-            tokenizer_files=saved.tokenizer_files,
-            metrics={},
-        )
+    members = [_saved(reader, reader.read_metadata(step)) for step in steps]
+    params = mean(member.restore_on_host() for member in members)
+    saved_params.write(params, members[-1], workdir.average, mesh)
     logging.info("Averaged steps %s into %s.", ", ".join(map(str, steps)), workdir.average)
     return choose(workdir, "average")
+
+
+def write_merged(saved: SavedParams, output: Workdir, mesh: jax.sharding.Mesh) -> None:
+    """Writes a checkpoint's parameters, as the model uses them, to a work directory of their own.
+
+    Every process of `mesh` calls this.
+
+    Raises:
+      WorkdirError, StorageError: there is a run in it already, or it cannot be made.
+    """
+    if storage.children(output.checkpoints) or storage.children(output.average):
+        raise WorkdirError(f"--output={output.root} holds a run already. Choose another folder.")
+    output.check()
+    params = saved.restore_on_host()
+    processes.wait_for_all("the output folder")
+    if processes.speaks():
+        output.create()
+    saved_params.write(params, saved, output.checkpoints, mesh)
+    if processes.speaks():
+        output.write_config(choose(output).config)
 
 
 def open_translator(
@@ -208,7 +194,7 @@ def open_generator(
     tokenizer = Tokenizers.from_files(saved.metadata.tokenizer_files).source
     sharding.check_model(placed, config.model, (tokenizer.size,))
     blueprint = Blueprint.of(config.model, tokenizer.size, tokenizer.size)
-    return Generator(config, blueprint, tokenizer, restore(saved, blueprint, placed), placed)
+    return Generator(config, blueprint, tokenizer, saved.restore(blueprint, placed), placed)
 
 
 def translator(
@@ -221,15 +207,5 @@ def translator(
     for saved in chosen:
         sharding.check_model(mesh, saved.config.model, sizes)
         blueprints.append(Blueprint.of(saved.config.model, *sizes))
-        params.append(restore(saved, blueprints[-1], mesh))
+        params.append(saved.restore(blueprints[-1], mesh))
     return Translator(config, blueprints, tokenizers, params, mesh, search)
-
-
-def restore(saved: SavedParams, blueprint: Blueprint, mesh: jax.sharding.Mesh) -> Params:
-    """A checkpoint's parameters on `mesh`."""
-    shapes = jax.tree.map(
-        lambda shape, where: jax.ShapeDtypeStruct(shape.shape, shape.dtype, sharding=where),
-        blueprint.shapes(),
-        blueprint.shardings(mesh),
-    )
-    return saved.reader.restore_params(saved.metadata.step, shapes, saved.subtree)

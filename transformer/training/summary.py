@@ -5,6 +5,7 @@ import json
 
 from transformer.evaluation.measure import Score
 from transformer.training import storage
+from transformer.training.sizes import Sizes
 from transformer.training.storage import Place
 
 
@@ -21,6 +22,7 @@ class Summary:
       mfu, data_wait_share: of the training time, 0..1; medians too.
       compile_seconds: how long compiling (or reading the compilation cache) took.
       recompilations: programs compiled after warm-up; above 0 is a defect.
+      sizes: how many parameters there are and train, and what the optimizer keeps.
       command: for the shell: an example of what to do with the model.
     """
 
@@ -37,6 +39,7 @@ class Summary:
     compilations: int
     compile_seconds: float
     recompilations: int
+    sizes: Sizes
     command: str
 
 
@@ -49,6 +52,7 @@ def as_text(summary: Summary) -> str:
         f"  Training speed: {summary.tokens_per_s:,.0f} target tokens/s, MFU {summary.mfu:.0%}, "
         f"{summary.data_wait_share:.1%} of the time waiting for data.",
         f"  Compilations: {summary.compilations}{recompiled}, {duration(summary.compile_seconds)}.",
+        f"  Size: {summary.sizes}.",
         f"  Checkpoint: {summary.checkpoint} ({summary.chosen})",
         f"  Curves:     {summary.workdir}/curves.png",
         "Use it:",
