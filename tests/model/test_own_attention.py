@@ -36,6 +36,31 @@ class Biased(MultiHeadAttention):
         bias_BNTS = self.slope[...][None, :, None, None] * distance_B1TS.astype(jnp.float32)
         return super().scores(q_BTNH, places, memory) - bias_BNTS
 """
+# Keys at even positions only, and oneself: any boolean will do.
+MASK_MODULE = """
+import dataclasses
+
+import jax
+
+from transformer.model.attention import MultiHeadAttention
+from transformer.model.masks import Mask
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Even(Mask):
+    def allowed(self, queries, keys):
+        at, of = queries.positions_BT[:, None, :, None], keys.positions_BT[:, None, None, :]
+        return (of % 2 == 0) | (of == at)
+
+
+class SeesEven(MultiHeadAttention):
+    def __call__(self, x_BTD, places, memory, mask, key=None):
+        return super().__call__(x_BTD, places, memory, mask & Even(), key)
+
+    def weights(self, x_BTD, places, memory, mask):
+        return super().weights(x_BTD, places, memory, mask & Even())
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -43,11 +68,12 @@ def outside(tmp_path_factory):
     folder = tmp_path_factory.mktemp("outside")
     (folder / "mine").mkdir()
     (folder / "mine" / "linear_bias.py").write_text(MODULE)
+    (folder / "mine" / "even.py").write_text(MASK_MODULE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
         patch.setattr(jax, "jit", quick_jit)
         yield
-    for name in ("mine.linear_bias", "mine"):
+    for name in ("mine.linear_bias", "mine.even", "mine"):
         sys.modules.pop(name, None)
 
 
@@ -75,6 +101,17 @@ def test_trains_by_config_alone():
 
 def test_cached_equals_uncached():
     assert_cached_is_uncached(own())
+
+
+def test_a_mask_of_ones_own():
+    config = tiny(attention="mine.even:SeesEven", positions="rotary")
+    assert_cached_is_uncached(config)
+    batch = batch_of([examples_of((4, 6))], source_length=4, target_length=6)
+    params = random_params(blueprint_of(config))
+    weights_BNTS = quick_jit(lambda params: blueprint_of(config).bind(params).attention_weights(batch).decoder_LBNTT)(params)
+    unseen_TS = (np.arange(6)[None, :] % 2 == 1) & ~np.eye(6, dtype=bool)
+    assert not np.asarray(weights_BNTS)[..., unseen_TS].any()
+    assert np.asarray(weights_BNTS)[..., np.tril(~unseen_TS)].all()
 
 
 def test_it_is_what_the_model_attends_with():
