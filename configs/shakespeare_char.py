@@ -3,10 +3,12 @@
     transformer train --config=shakespeare_char:input.txt --workdir=runs/shakespeare
 
 The file (1.1 MB; https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt) is not part
-of this project. Its first 90% are trained on, the rest is for validation. Shape, batch, schedule and steps are those of
-nanoGPT (4 layers, 4 heads, 128 wide, 64 characters of context, 12 rows a batch, 2,000 steps).
+of this project. Its first 90% are trained on, the rest is for validation. Shape, batch, steps and
+the form of the schedule are those of nanoGPT (4 layers, 4 heads, 128 wide, 64 characters of context, 12 rows a batch,
+2,000 steps); the learning rate is three times its 1e-3.
 
-Hardware: two CPU cores. Expected: validation loss at most 1.88 nats a character, which is nanoGPT's.
+Hardware: two CPU cores. Expected: validation loss 1.79 nats a character (nanoGPT: 1.89; this with its learning rate:
+1.89). `python benchmarks/shakespeare.py` measures both loss and time; shakespeare_modern.py goes further.
 """
 
 from transformer.config import Config
@@ -42,7 +44,7 @@ def get_config(file: str) -> Config:
     optimizer = config.optimizer
     optimizer.name = "adamw"
     optimizer.schedule = "cosine"
-    optimizer.learning_rate = 1e-3
+    optimizer.learning_rate = 3e-3
     optimizer.final_scale = 0.1
     optimizer.warmup_steps = 100
     optimizer.beta2 = 0.99

@@ -41,7 +41,7 @@ def _training(pairs, batching, seed=3, **changes):
     return training_batches([WeightedStore(_store(pairs))], _config(batching, **changes), seed)
 
 
-def _read(batch):
+def examples_of(batch):
     """The examples of a batch, read back from its arrays as a user of the contract would."""
     found = []
     for row in range(len(batch["source"])):
@@ -56,7 +56,7 @@ def _read(batch):
 
 
 def _epoch(batches, number=0):
-    return [pair for i in range(len(batches)) for pair in _read(batches.batch(number * len(batches) + i))]
+    return [pair for i in range(len(batches)) for pair in examples_of(batches.batch(number * len(batches) + i))]
 
 
 def _slow_batch(layout, pairs):
@@ -313,7 +313,7 @@ def test_evaluation_has_every_example_once_in_a_fixed_order_in_the_shapes_of_tra
     assert {batches.layout(i).shape for i in range(len(batches))} == set(batches.shapes) <= set(training.shapes)
     numbered = sum(parts, [])
     for i in range(len(batches)):
-        assert [numbered[example] for example in batches.layout(i).examples] == _read(batches.batch(i))
+        assert [numbered[example] for example in batches.layout(i).examples] == examples_of(batches.batch(i))
     assert Counter(_epoch(batches)) == Counter(numbered)
     again = evaluation_batches(stores, _config(batching), training.shapes)
     assert _epoch(again) == _epoch(batches) == _epoch(batches, 1)

@@ -3,22 +3,27 @@
 import json
 import threading
 import time
+from collections import Counter
 
 import numpy as np
 import pytest
+from test_batches import examples_of
 
 from transformer.config import ConfigError, DataConfig
 from transformer.data.batches import WeightedStore, training_batches
 from transformer.data.loader import Loader
 from transformer.data.store import TokenStore
 
+SIDES = [
+    [np.random.default_rng([side, number]).integers(4, 99, 1 + number % 11).tolist() for number in range(150)]
+    for side in range(2)
+]
+
 
 @pytest.fixture(params=["buckets", "packing"])
 def batches(request):
-    rng = np.random.default_rng(0)
-    sides = ([rng.integers(4, 99, rng.integers(1, 12)).tolist() for _ in range(150)] for _ in range(2))
     data = DataConfig(batching=request.param, batch_tokens=96, rows_multiple_of=4, pack_length=24, num_buckets=3)
-    return training_batches([WeightedStore(TokenStore.from_lists(*sides))], data, seed=0)
+    return training_batches([WeightedStore(TokenStore.from_lists(*SIDES))], data, seed=0)
 
 
 def _equal(batch, other):
@@ -53,6 +58,21 @@ def test_resuming_anywhere_with_other_processes_continues_the_same(batches, resu
         for i, parts in enumerate(zip(*shares, strict=True), start=position):
             joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
             assert _equal(joined, batches.batch(i))
+
+
+def test_every_example_is_read_once_an_epoch_however_many_processes_come_and_go(batches):
+    """Two processes are stopped, four go on, then one: what all of them have read is counted."""
+    assert len(batches) > 10
+    read, position = Counter(), 0
+    for processes, until in ((2, 4), (4, 9), (1, len(batches))):
+        states = set()
+        for index in range(processes):
+            with Loader(batches, position, 2 * len(batches), read_ahead=4, blocks=(index,), count=processes) as loader:
+                for _ in range(until - position):
+                    read.update(examples_of(next(loader)))
+                states.add(loader.position)
+        [position] = states
+    assert read == Counter((tuple(source), tuple(target)) for source, target in zip(*SIDES, strict=True))
 
 
 def test_starting_at_a_position_is_resuming_there(batches):

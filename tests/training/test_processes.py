@@ -131,14 +131,16 @@ def alone(folder, config_file):
     return folder / "alone"
 
 
-def test_two_processes_are_one_run(folder, config_file, alone):
-    """Each has half of the rows of a batch, and each of its devices half of the parameters."""
-    workdir = folder / "of_two"
-    first, other = train(2, 2, config_file, workdir, "--config.mesh.fsdp=2")
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_several_processes_are_one_run(folder, config_file, alone, count):
+    """Each has its part of the rows of a batch, and each of its devices half of the parameters."""
+    workdir = folder / f"of_{count}"
+    first, *others = train(count, 2, config_file, workdir, "--config.mesh.fsdp=2")
     assert_same_run(workdir, alone)
-    assert "Process 0 of 2" in first
+    assert f"Process 0 of {count}" in first
     assert f"Done: {STEPS} steps" in first
-    assert not [line for line in other.splitlines() if "step" in line or "Done" in line], other
+    for other in others:
+        assert not [line for line in other.splitlines() if "step" in line or "Done" in line], other
     assert (workdir / "attention.png").exists()
 
 
