@@ -39,6 +39,7 @@ def get_config(file: str) -> Config:
     model.biases = False
     model.positions = "learned"
     model.max_length = 64
+    model.dtype = "bfloat16"
     model.unroll = 4
 
     optimizer = config.optimizer
