@@ -6,6 +6,8 @@ import json
 import pytest
 
 from transformer.config import Config, ConfigError, DataConfig, MeshConfig, ModelConfig, TokenizerConfig
+from transformer.data.batches import WeightedStore, training_batches
+from transformer.data.store import DocumentStore, TokenStore
 from transformer.planning.errors import DoesNotFitError, PlanError
 from transformer.planning.memory import advice
 from transformer.planning.plan import make_plan, model_flops
@@ -103,8 +105,45 @@ def test_a_slice_is_the_outermost_axis():
 
 def test_the_longest_batch():
     data = DataConfig(max_length=100, batch_tokens=4096, rows_multiple_of=8, lengths_multiple_of=16)
-    assert str(longest_shape(data)) == "32x112+112"
-    assert str(longest_shape(dataclasses.replace(data, batching="packing", pack_length=256))) == "16x256+256"
+    assert str(longest_shape(Config(data=data))) == "32x112+112"
+    packed = dataclasses.replace(data, batching="packing", pack_length=256)
+    assert str(longest_shape(Config(data=packed))) == "16x256+256"
+    of_documents = dataclasses.replace(data, pack_length=512)
+    assert str(longest_shape(Config(data=of_documents, model=ModelConfig(architecture="language_model")))) == "8x512"
+
+
+def language_model() -> Config:
+    changed = config()
+    changed.model.architecture, changed.model.num_kv_heads = "language_model", 1
+    changed.data = DataConfig(train=("text:a",), validation=("text:b",), test=(), pack_length=64, batch_tokens=64 * 16)
+    changed.evaluation.metric = "loss"
+    return changed
+
+
+PAIRS = TokenStore.from_lists([[5] * 63] * 64, [[5] * 63] * 64)
+DOCUMENTS = DocumentStore.from_lists([[]] * 64, [[5] * 63] * 64)
+
+
+@pytest.mark.parametrize(("settings", "store"), [(config, PAIRS), (language_model, DOCUMENTS)])
+def test_the_batch_is_that_of_a_run(settings, store):
+    """Names, shapes and kinds of numbers."""
+    batch = training_batches([WeightedStore(store)], settings().data, 0).batch(0)
+    planned = Task.of(settings(), FOUR.devices()).batch()
+    assert {name: (array.shape, array.dtype) for name, array in planned.items()} == {
+        name: (array.shape, array.dtype) for name, array in batch.items()
+    }
+
+
+def test_a_language_models_program_computes_what_it_needs():
+    task = Task.of(language_model(), FOUR.devices())
+    plan = make_plan(task, task.compile(), FOUR)
+    assert plan.flops * 4 == model_flops(task.config, task.shape)
+    # By hand: one of the two heads is of keys and values; 16 rows of 64.
+    tokens, pairs = 16 * 64, 16 * 64 * 64
+    layer = tokens * (2 * 128 * 128 + 2 * 128 * 64 + 2 * 128 * 256) + pairs * 2 * 128
+    assert model_flops(task.config, task.shape) == 6 * (2 * layer + tokens * 128 * 512)
+    assert (plan.batch, plan.tokens) == ("16x64", tokens)
+    assert plan.memory.batch == 5 * 4 * 4 * 64
 
 
 # --- what does not fit ---

@@ -35,11 +35,25 @@ def test_meshes_are_those_of_all_devices_that_the_model_divides():
     assert len(shapes) == 9
 
 
+def test_shared_heads_of_keys_are_not_split():
+    one = config()
+    one.model.num_kv_heads = 1
+    assert {each.mesh.tensor for each in candidates(one, FOUR, 4, 1024)} == {1}
+
+
+def test_a_language_models_candidates_have_rows_of_documents():
+    alone = config()
+    alone.model.architecture = "language_model"
+    alone.data.pack_length = 128
+    tried = list(candidates(alone, FOUR, 4, 1024))
+    assert {each.applied(alone).data.batch_tokens for each in tried} == {128, 256, 512, 1024}
+
+
 def test_every_candidate_is_a_config_that_can_be():
     for candidate in found():
         changed = validate(candidate.applied(config()))
         assert changed.data.batch_tokens == candidate.rows * 64 <= 1024
-        assert longest_shape(changed.data).rows == candidate.rows
+        assert longest_shape(changed).rows == candidate.rows
 
 
 def test_each_is_tried_once():

@@ -1,7 +1,7 @@
 """A step's time from shapes alone, in microseconds instead of a compilation: what a search compiles first.
 
 Letters: P parameters, n chips, f fsdp, t tensor, c copies of the parameters (slices * data), A parts of a batch,
-L layers, D width, u tokens of both sides on a chip.
+L layers, D width, u tokens of both sides on a chip (of which each passes L/2 layers; a language model's all of them).
 
     compute   model FLOPs / n, a third more where everything is computed again
     HBM       optimizer 7 * 4P/(f t), gradients 2 (1 + A) * 4P/t, products' weights 3 A * 2P/t,
@@ -35,10 +35,12 @@ def estimate(config: Config, shape: Shape, parameters: int, topology: Topology, 
     mesh, parts = config.mesh, config.training.accumulate
     copies = mesh.slices * mesh.data * mesh.sequence
     devices = topology.chips * cores
-    layers = (config.model.num_encoder_layers + config.model.num_decoder_layers) / 2
+    alone = config.model.architecture == "language_model"
+    layers = config.model.num_decoder_layers + (0 if alone else config.model.num_encoder_layers)
+    passed = layers if alone else layers / 2  # by each token
     tokens = shape.rows * (shape.source_length + shape.target_length) * mesh.tensor / devices
     whole, own = 4 * parameters / mesh.tensor, 4 * parameters / (mesh.fsdp * mesh.tensor)
-    activations = 2 * config.model.d_model * tokens * layers
+    activations = 2 * config.model.d_model * tokens * passed
     again = 4 / 3 if config.model.remat == "all" else 1.0
 
     memory = 7 * own + 2 * (1 + parts) * whole + 1.5 * parts * whole + _TOUCHES * activations / mesh.tensor
@@ -46,7 +48,7 @@ def estimate(config: Config, shape: Shape, parameters: int, topology: Topology, 
     sent += 8 * activations * (mesh.tensor - 1) / mesh.tensor + 2 * activations * (mesh.sequence - 1)
     between = 2 * own * (mesh.slices - 1) / mesh.slices / (mesh.data * mesh.sequence)
     chip = topology.chip.share(cores)
-    messages = 10 + 2 * layers * parts * (30 * (mesh.fsdp > 1) + 12 * (mesh.tensor > 1) + 4 * (mesh.sequence > 1))
+    messages = 10 + layers * parts * (30 * (mesh.fsdp > 1) + 12 * (mesh.tensor > 1) + 4 * (mesh.sequence > 1))
     waits = messages * HOP_SECONDS * sum(topology.grid) / 2
     # Half of the wires: few groups span whole rings in every direction.
     return roofline(

@@ -12,7 +12,7 @@ from jax.sharding import Mesh, NamedSharding
 
 from transformer import config as config_module
 from transformer import sharding
-from transformer.config import Config, DataConfig
+from transformer.config import Config
 from transformer.data.rows import Shape, batch_rows
 from transformer.model import kernel_choice
 from transformer.model.attention import attention_class
@@ -21,10 +21,9 @@ from transformer.planning.errors import DoesNotFitError, PlanError
 from transformer.planning.memory import advice, on_a_chip
 from transformer.training.step import Trainer, TrainState
 
-_BATCH = {
-    "source": ("source", "source_segments", "source_positions"),
-    "target": ("target_inputs", "targets", "target_segments", "target_positions"),
-}
+_OF_SOURCE = ("source", "source_segments", "source_positions")
+_OF_TARGET = ("target_inputs", "targets", "target_segments", "target_positions")
+_OF_DOCUMENTS = (*_OF_TARGET, "target_prompt")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,17 +50,18 @@ class Task:
         sizes = vocabulary(config)
         sharding.check_model(mesh, config.model, sizes)
         trainer = Trainer.of(config, Blueprint.of(config.model, *sizes), mesh)
-        return cls(config, mesh, longest_shape(config.data), trainer)
+        return cls(config, mesh, longest_shape(config), trainer)
 
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The arrays of a batch without values."""
         where = NamedSharding(self.mesh, sharding.USED.spec(("batch", "length")))
-        lengths = {"source": self.shape.source_length, "target": self.shape.target_length}
-        return {
-            name: jax.ShapeDtypeStruct((self.shape.rows, lengths[side]), np.int32, sharding=where)
-            for side, names in _BATCH.items()
-            for name in names
-        }
+
+        def arrays(names: tuple[str, ...], length: int) -> dict[str, jax.ShapeDtypeStruct]:
+            return {name: jax.ShapeDtypeStruct((self.shape.rows, length), np.int32, sharding=where) for name in names}
+
+        if self.config.model.architecture == "language_model":
+            return arrays(_OF_DOCUMENTS, self.shape.target_length)
+        return arrays(_OF_SOURCE, self.shape.source_length) | arrays(_OF_TARGET, self.shape.target_length)
 
     def compile(self) -> "CompiledStep":
         """Takes the TPU's compiler a minute or two.
@@ -126,8 +126,9 @@ def vocabulary(config: Config) -> tuple[int, int]:
     return size, size
 
 
-def longest_shape(data: DataConfig) -> Shape:
+def longest_shape(config: Config) -> Shape:
     """Of the shapes the batches of a run have, the largest: a step of it needs the most memory."""
-    length = data.pack_length if data.batching == "packing" else data.max_length
+    data, alone = config.data, config.model.architecture == "language_model"
+    length = data.pack_length if alone or data.batching == "packing" else data.max_length
     length = -(-length // data.lengths_multiple_of) * data.lengths_multiple_of
-    return Shape(int(batch_rows(length, data)), length, length)
+    return Shape(int(batch_rows(length, data)), 0 if alone else length, length)

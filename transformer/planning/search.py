@@ -46,7 +46,7 @@ class Candidate:
         changed.mesh = dataclasses.replace(self.mesh)
         changed.data.lengths_multiple_of = math.lcm(config.data.lengths_multiple_of, self.mesh.sequence)
         changed.data.rows_multiple_of = self.shards * self.accumulate
-        changed.data.batch_tokens = self.rows * longest_shape(changed.data).target_length
+        changed.data.batch_tokens = self.rows * longest_shape(changed).target_length
         changed.model.remat = self.remat
         changed.training.accumulate = self.accumulate
         return changed
@@ -92,13 +92,14 @@ def candidates(config: Config, topology: Topology, devices: int, most_tokens: in
     for tensor, sequence, fsdp in itertools.product(_divisors(of_slice), repeat=3):
         if of_slice % (tensor * sequence * fsdp) or tensor > _WIDEST or sequence > _WIDEST:
             continue
-        if any(size % tensor for size in (model.num_heads, model.d_ff, *vocabulary(config))) or model.d_model % fsdp:
+        split = (model.num_heads, model.key_value_heads, model.d_ff, *vocabulary(config))
+        if any(size % tensor for size in split) or model.d_model % fsdp:
             continue
         data = of_slice // (tensor * sequence * fsdp)
         mesh = MeshConfig(topology.slices, data, fsdp, sequence, tensor)
         for parts, remat in itertools.product(PARTS, REMATS):
             rows = topology.slices * data * fsdp * parts
-            length = longest_shape(config.data).target_length
+            length = longest_shape(config).target_length
             while rows * length <= most_tokens:
                 yield Candidate(mesh, rows, remat, parts)
                 rows *= 2
@@ -157,7 +158,7 @@ class _Promise:
 
     def __call__(self, candidate: Candidate) -> tuple[float, int, int]:
         config = candidate.applied(self.config)
-        shape = longest_shape(config.data)
+        shape = longest_shape(config)
         times = estimate(config, shape, self.parameters, self.topology, self.cores)
         speed = shape.rows * shape.target_length / times.step
         return -speed, REMATS.index(candidate.remat), candidate.accumulate
