@@ -189,8 +189,8 @@ def test_unrolling_changes_nothing():
     assert relative(unrolled(2), unrolled(1)) < 1e-5
 
 
-def gradient_program(remat: str, unroll: int = 1):
-    blueprint = blueprint_of(tiny(remat=remat, unroll=unroll, dropout=0.3, num_decoder_layers=3))
+def gradient_program(remat: str, **changes):
+    blueprint = blueprint_of(tiny(**({"remat": remat, "dropout": 0.3, "num_decoder_layers": 3} | changes)))
     key = DropoutKey.of(0, jnp.int32(0), jnp.arange(4))
 
     def loss(params):
@@ -222,8 +222,11 @@ def test_what_is_computed_again():
     assert products("all") >= plain + 2 * 3 + 6 + 10 - 2  # but for the last product of each stack
 
 
-@pytest.mark.parametrize(("unroll", "kept_apart"), [(1, False), (3, True)])
-def test_without_a_loop_recomputation_is_kept_apart(unroll, kept_apart):
-    """Else the compiler would merge it with what it repeats."""
-    program, params = gradient_program("all", unroll)
+@pytest.mark.parametrize(
+    ("layers", "unroll", "kept_apart"),
+    [(3, 1, False), (4, 2, False), (3, 3, True), (3, 2, True), (1, 1, True)],
+)
+def test_without_a_loop_recomputation_is_kept_apart(layers, unroll, kept_apart):
+    """Else the compiler would merge it with what it repeats. Of 3 layers, 2 at a time leave one turn and one layer."""
+    program, params = gradient_program("all", num_encoder_layers=4, num_decoder_layers=layers, unroll=unroll)
     assert ("optimization_barrier" in program.lower(params).as_text()) == kept_apart

@@ -130,9 +130,11 @@ class Stack(nnx.Module):
             return body(nnx.merge(graph, state), carry, None if key is None else key.fold(number))
 
         if self.remat != "none":
-            # Between the loops forward and backward nothing is merged with its own recomputation; without loops it is.
-            unrolled = self.unroll == self.depth
-            turn = jax.checkpoint(turn, prevent_cse=unrolled, policy=KEPT[self.remat])
+            # Between the loops forward and backward nothing is merged with its own recomputation. Outside of loops it
+            # is: where there is but one turn, which the compiler takes for none, and in layers left over after the
+            # last.
+            turns, left_over = divmod(self.depth, self.unroll)
+            turn = jax.checkpoint(turn, prevent_cse=turns == 1 or left_over > 0, policy=KEPT[self.remat])
         return jax.lax.scan(turn, carry, (state, jnp.arange(self.depth)), unroll=self.unroll)
 
     def unstacked(self) -> list[nnx.Module]:
