@@ -1,5 +1,32 @@
 """Compiled programs as short as can be, in the notation of the TPU's compiler."""
 
+# A product of [8, 16] and [16, 32], or two sums.
+BRANCHES = """\
+HloModule step, is_scheduled=true
+
+%long (a: f32[8,32]) -> f32[8,32] {
+  %a = f32[8,32]{1,0:T(8,128)} parameter(0)
+  %twice = f32[8,32]{1,0:T(8,128)} add(%a, %a)
+  ROOT %thrice = f32[8,32]{1,0:T(8,128)} add(%twice, %a)
+}
+
+%costly (b: (f32[8,16], f32[16,32])) -> f32[8,32] {
+  %b = (f32[8,16]{1,0:T(8,128)}, f32[16,32]{1,0:T(8,128)}) parameter(0)
+  %x = f32[8,16]{1,0:T(8,128)} get-tuple-element(%b), index=0
+  %y = f32[16,32]{1,0:T(8,128)} get-tuple-element(%b), index=1
+  ROOT %product = f32[8,32]{1,0:T(8,128)} convolution(%x, %y), dim_labels=bf_io->bf
+}
+
+ENTRY %main (which: pred[], p0: f32[8,32], p1: f32[8,16], p2: f32[16,32]) -> f32[8,32] {
+  %which = pred[]{:T(512)} parameter(0)
+  %p0 = f32[8,32]{1,0:T(8,128)} parameter(1)
+  %p1 = f32[8,16]{1,0:T(8,128)} parameter(2)
+  %p2 = f32[16,32]{1,0:T(8,128)} parameter(3)
+  %two = (f32[8,16]{1,0:T(8,128)}, f32[16,32]{1,0:T(8,128)}) tuple(%p1, %p2)
+  ROOT %one = f32[8,32]{1,0:T(8,128)} conditional(%which, %p0, %two), true_computation=%long, false_computation=%costly
+}
+"""
+
 # A loop of three turns: a product of [8, 16] and [16, 32] each, a slice of a stack, an update in place.
 LOOP = """\
 HloModule step, is_scheduled=true

@@ -1,7 +1,7 @@
 """What is counted of a program, against sums made by hand; and against the model's own formula."""
 
 import pytest
-from programs import ASYNCHRONOUS, LOOP, SCATTER
+from programs import ASYNCHRONOUS, BRANCHES, LOOP, SCATTER
 
 from transformer.planning.counting import convolution_flops, count
 from transformer.planning.hlo import Program
@@ -25,6 +25,11 @@ def test_bytes_are_those_of_hbm():
     update = number + y
     add = 2 * number  # what it counts with; its result is in scalar memory
     assert count(Program.parse(LOOP)).bytes == 3 * (product + all_reduce + update + add) + 2 * 8 * 16
+
+
+def test_of_branches_the_costliest_is_counted():
+    """Not the one with the most instructions."""
+    assert count(Program.parse(BRANCHES)).flops == 2 * 8 * 16 * 32
 
 
 def test_copies_ahead_are_not_waited_for():

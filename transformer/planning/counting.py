@@ -93,7 +93,7 @@ def count(program: Program) -> Counts:
     operations, messages, uncounted = [], [], []
     for computation, instruction, times in _executed(program, program.entry, 1):
         messages += _messages(program, computation, instruction, times)
-        if instruction.opcode in _FREE or instruction.opcode.endswith(("-done", "-update")):
+        if not _is_work(instruction):
             continue
         cost = _cost(program, computation, instruction)
         if cost.flops is None:
@@ -104,6 +104,10 @@ def count(program: Program) -> Counts:
             described = _described([instruction])
             operations.append(Operation(times, flops, moved, waits, described, instruction.source))
     return Counts(tuple(operations), tuple(messages), tuple(uncounted))
+
+
+def _is_work(instruction: Instruction) -> bool:
+    return instruction.opcode not in _FREE and not instruction.opcode.endswith(("-done", "-update"))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,12 +138,18 @@ def _executed(program: Program, computation: Computation, times: int) -> Iterato
         elif instruction.opcode == "conditional":
             # The costliest branch is a step's bound.
             branches = [list(_executed(program, program.computations[name], times)) for name in instruction.called]
-            yield from max(branches, key=len)
+            yield from max(branches, key=lambda branch: _work(program, branch))
         elif instruction.opcode == "call":
             for name in instruction.called:
                 yield from _executed(program, program.computations[name], times)
         else:
             yield computation, instruction, times
+
+
+def _work(program: Program, executed: list[tuple[Computation, Instruction, int]]) -> tuple[float, float]:
+    """FLOPs, and bytes, by which branches without products are told apart."""
+    costs = [(times, _cost(program, held, each)) for held, each, times in executed if _is_work(each)]
+    return sum(times * (cost.flops or 0.0) for times, cost in costs), sum(times * cost.bytes for times, cost in costs)
 
 
 # --- messages ---
