@@ -1,5 +1,6 @@
 """What every test runs under: 8 virtual devices, a home of its own, and no skip that is not on the list."""
 
+import logging as standard_logging
 import os
 import shutil
 import signal
@@ -34,6 +35,17 @@ logging.set_verbosity(logging.INFO)
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A command in a test sets logging up to write to what pytest captures of it, which is closed when it ends."""
+    root = standard_logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    result = yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    return result
 
 
 # --- skipped tests: each must be in allowed_skips.txt, so that none goes quiet unseen ---
