@@ -28,9 +28,9 @@ def settings():
 def start(monkeypatch, settings):
     """Starts with these words; gives what `jax.distributed.initialize` was told, None when it was not called."""
     monkeypatch.setattr(distributed.glob, "glob", lambda pattern: [])
-    for names in ENVIRONMENTS.values():
-        for name in names:
-            monkeypatch.delenv(name, raising=False)
+    theirs = [name for names in ENVIRONMENTS.values() for name in names]
+    for name in (*theirs, "SLURM_STEP_TASKS_PER_NODE", "SLURM_GPUS_ON_NODE", "JAX_LOCAL_DEVICE_IDS"):
+        monkeypatch.delenv(name, raising=False)
 
     monkeypatch.setattr(jax.config, "update", lambda name, value: settings.update({name: value}))
 
@@ -74,6 +74,42 @@ def test_environments_are_left_to_jax(start, monkeypatch, name, caplog):
         told = start()
     assert "coordinator_address" not in told
     assert name in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("tasks", "gpus", "taken"),
+    [
+        ("1(x2)", "4", [0, 1, 2, 3]),
+        ("1", "2", [0, 1]),
+        ("1(x2)", "1", None),
+        ("1(x2)", None, None),  # no GPUs
+        ("4(x2)", "4", None),
+        ("2,1", "4", None),
+    ],
+)
+@pytest.mark.parametrize("words", [[], COMPLETE], ids=["found", "told"])
+def test_one_process_a_node_has_all_its_gpus(start, monkeypatch, tasks, gpus, taken, words):
+    """Left alone JAX takes the first."""
+    environment = {**ENVIRONMENTS["SLURM"], "SLURM_STEP_TASKS_PER_NODE": tasks, "SLURM_GPUS_ON_NODE": gpus}
+    for variable, value in environment.items():
+        if value is not None:
+            monkeypatch.setenv(variable, value)
+    assert start(*words)["local_device_ids"] == taken
+    monkeypatch.setenv("JAX_LOCAL_DEVICE_IDS", "1")
+    assert start(*words)["local_device_ids"] is None
+
+
+@pytest.mark.parametrize(
+    ("error", "explained", "code"),
+    [(UsageError("no"), True, 2), (RuntimeError("a bug"), False, 1), (KeyboardInterrupt(), True, 130)],
+)
+def test_the_exit_code_is_that_of_one_process(monkeypatch, capsys, error, explained, code):
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    codes = []
+    monkeypatch.setattr(distributed.os, "_exit", codes.append)
+    distributed.leave(error, explained=explained)
+    assert codes == [code]
+    assert "[process 0]" in capsys.readouterr().err
 
 
 def test_a_tpu_asks_its_metadata(start, monkeypatch):

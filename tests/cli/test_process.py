@@ -100,6 +100,16 @@ def test_start_sets_devices_and_compilation_cache(tmp_path):
     assert done.stdout.split() == ["3", str(tmp_path / ".cache/transformer/xla")]
 
 
+def test_results_come_from_the_first_process_alone(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdout", sys.stdout)
+    monkeypatch.setattr(process.logging, "set_verbosity", lambda level: None)
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    process.speak_of_trouble_only(1)
+    print("a translation")
+    print("trouble", file=sys.stderr)
+    assert capsys.readouterr() == ("", "trouble\n")
+
+
 def test_a_negative_number_of_devices_is_refused():
     values = flags.FlagValues()
     process.define_flags(values)

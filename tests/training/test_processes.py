@@ -59,7 +59,15 @@ def config_file(folder):
 class Group:
     """The processes of one run."""
 
-    def __init__(self, count: int, devices: int, *words: str, index_flag: str = ""):
+    def __init__(
+        self,
+        count: int,
+        devices: int,
+        *words: str,
+        index_flag: str = "",
+        verb: str = "train",
+        inputs: list[Path] | None = None,
+    ):
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -67,22 +75,27 @@ class Group:
         self.members = [
             subprocess.Popen(
                 [
-                    *[sys.executable, "-m", "transformer", "train", f"--cpu_devices={devices}", *words],
+                    *[sys.executable, "-m", "transformer", verb, f"--cpu_devices={devices}", *words],
                     *([*joined, f"--process_id={index}"] if count > 1 else []),
                     *([index_flag.format(index)] if index_flag else []),
                 ],
                 cwd=ROOT,
                 env=os.environ | {"PYTHONPATH": str(ROOT)},
+                stdin=inputs[index].open() if inputs else subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
             for index in range(count)
         ]
+        self.outputs: list[str] = []
 
     def wait(self, seconds: float = 600) -> list[str]:
-        """What each said on stderr."""
+        """What each said on stderr; what they wrote is in `outputs`."""
         try:
-            return [member.communicate(timeout=seconds)[1] for member in self.members]
+            both = [member.communicate(timeout=seconds) for member in self.members]
+            self.outputs = [output for output, _ in both]
+            return [said for _, said in both]
         finally:
             for member in self.members:
                 member.kill()
@@ -195,10 +208,26 @@ def test_stop_on_one_while_the_result_is_scored(folder, config_file):
     assert not (workdir / "summary.json").exists()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("same", [True, False])
+def test_processes_that_translate_together_are_one_command(alone, tmp_path, same):
+    (tmp_path / "first").write_text("anna is very kind\n")
+    (tmp_path / "other").write_text("anna is very kind\n" * (1 if same else 2))
+    inputs = [tmp_path / "first", tmp_path / "other"]
+    group = Group(2, 1, f"--workdir={alone}", "--config.mesh.tensor=2", verb="translate", inputs=inputs)
+    said = group.wait()
+    if same:
+        assert group.codes == [0, 0], said
+        assert [len(output.splitlines()) for output in group.outputs] == [1, 0]
+    else:
+        assert 2 in group.codes and 0 not in group.codes
+        assert "Stdin differs between process 0 and process 1. All processes translate together" in str(said)
+
+
 def test_what_would_send_processes_different_ways_is_told(folder, config_file):
     group = Group(2, 1, f"--config={config_file}", f"--workdir={folder}/some", index_flag="--config.seed={}")
     said = group.wait()
-    assert group.codes != [0, 0]
+    assert 2 in group.codes and 0 not in group.codes  # one may find that the other is gone already
     assert "The config differs between process 0 and process 1. Give every process the same flags." in "".join(said)
     assert not (folder / "some").exists()
 

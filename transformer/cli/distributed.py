@@ -6,6 +6,7 @@ One process a host is what TPUs want; on GPUs one a host or one a GPU. All of th
 import contextlib
 import glob
 import os
+import re
 import sys
 import threading
 import traceback
@@ -60,6 +61,7 @@ def start(given: Arguments) -> None:
             # Its own time-out ends the process with a stack trace: ours comes first.
             jax.distributed.initialize(
                 **(settings if told else {}),
+                local_device_ids=_devices_of_a_node(),
                 initialization_timeout=seconds + 60,
                 heartbeat_timeout_seconds=HEARTBEAT_SECONDS,
             )
@@ -73,7 +75,8 @@ def start(given: Arguments) -> None:
 def leave(error: BaseException, *, explained: bool) -> None:
     """Of several processes: ends this one at once, so that the others notice. Alone: returns.
 
-    An ordinary end would wait for all of them. `explained`: the error's own text is enough, without a traceback.
+    An ordinary end would wait for all of them. `explained`: the error's own text is enough, without a traceback, and
+    the exit code is that of what the user can put right.
     """
     jax = sys.modules.get("jax")
     if jax is None or not jax.distributed.is_initialized():
@@ -93,7 +96,7 @@ def leave(error: BaseException, *, explained: bool) -> None:
         text = str(error) if explained else "".join(traceback.format_exception(error))
         print(f"[process {number}] {text}", file=sys.stderr)
     sys.stderr.flush()
-    os._exit(130 if isinstance(error, KeyboardInterrupt) else 1)
+    os._exit(130 if isinstance(error, KeyboardInterrupt) else 2 if explained else 1)
 
 
 def _here(jax) -> tuple[int, int, int, int]:
@@ -128,6 +131,19 @@ def _environment() -> str | None:
     if glob.glob("/dev/accel[0-9]*") or glob.glob("/dev/vfio/[0-9]*"):
         return "this TPU's metadata"
     return None
+
+
+def _devices_of_a_node() -> list[int] | None:
+    """All GPUs of a node, where SLURM has started one process on each; None: JAX's own choice, one GPU a process.
+
+    Of SLURM's processes JAX gives each the GPU of its number on its node, also where it is alone there.
+    """
+    found = os.environ.get
+    alone = re.fullmatch(r"1(\(x\d+\))?", found("SLURM_STEP_TASKS_PER_NODE", ""))
+    if not alone or "JAX_LOCAL_DEVICE_IDS" in os.environ:
+        return None
+    count = int(found("SLURM_GPUS_ON_NODE") or 0)
+    return list(range(count)) if count > 1 else None
 
 
 @contextlib.contextmanager

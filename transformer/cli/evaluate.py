@@ -54,6 +54,7 @@ def _run(given: Arguments) -> None:
     from transformer.evaluation.corpus import evaluate
     from transformer.evaluation.phenomena import accuracy_table
     from transformer.evaluation.scores import format_scores
+    from transformer.training import processes
 
     outputs, records = [], {}
     for name, sources, references in _test_sets(given, translator):
@@ -64,6 +65,8 @@ def _run(given: Arguments) -> None:
             print(table)
         outputs += evaluation.outputs
         records[name] = [dataclasses.asdict(score) for score in evaluation.scores]
+    if not processes.speaks():
+        return
     if output:
         output.write_text("".join(f"{line}\n" for line in outputs), encoding="utf-8")
     if json_output:

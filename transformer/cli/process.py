@@ -39,6 +39,8 @@ def start(given: Arguments) -> None:
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(Path.home() / ".cache/transformer/xla"))
     distributed.start(given)
+    if jax.process_count() > 1:
+        leave_stdout_to_results()
     if jax.process_index() > 0:
         speak_of_trouble_only(jax.process_index())
     # Whatever took longer than this to compile is worth a file: the base model's step takes 3 s, reading it 0.5 s.
@@ -93,8 +95,16 @@ def set_up_logging() -> None:
     logging.set_verbosity(logging.INFO)
 
 
+def leave_stdout_to_results() -> None:
+    """What libraries written in C++ print goes to stderr: between CPUs, Gloo tells whom it is connected to."""
+    sys.stdout.flush()
+    sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
+    os.dup2(sys.stderr.fileno(), 1)
+
+
 def speak_of_trouble_only(process_index: int) -> None:
-    """For all processes but the first: what goes wrong, and where."""
+    """For all processes but the first: what goes wrong, and where. Results come from the first one alone."""
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115  until the process ends
     logging.set_verbosity(logging.WARNING)
     for handler in standard_logging.getLogger().handlers:
         handler.setFormatter(standard_logging.Formatter(f"[process {process_index}] %(message)s"))

@@ -45,6 +45,8 @@ def _run(given: Arguments) -> None:
         raise UsageError("--text is missing: the file to score, or - for stdin.")
     texts = _texts(chosen.text, chosen.documents)
     generator = decoding_flags.open_generator(given)
+    from transformer.training import processes  # here: JAX comes with it
+
     total, tokens, size = 0.0, 0, 0
     with tqdm(total=len(texts), unit=" documents", disable=not sys.stderr.isatty(), leave=False) as bar:
         for first in range(0, len(texts), _BLOCK):
@@ -71,7 +73,7 @@ def _run(given: Arguments) -> None:
         f"{record['bits_per_byte']:.4f} bits a byte",
         file=stream,
     )
-    if chosen.json_output:
+    if chosen.json_output and processes.speaks():
         Path(chosen.json_output).write_text(json.dumps(record, indent=2) + "\n")
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Sentences sorted by length together, and lost together when the command is killed.
 _BLOCK = 4096
+_SAME = "All processes translate together, and the first one prints: give each of them the same text."
 
 _DESCRIPTION = """
     transformer translate --workdir=DIR < SOURCE > TRANSLATION
@@ -43,15 +44,19 @@ def _define_flags(values: flags.FlagValues) -> None:
 
 def _run(given: Arguments) -> None:
     translator = decoding_flags.open_translator(given)
+    from transformer.training import processes  # here: JAX comes with it
+
     count = given.flags.n_best
     translator.hypotheses([], count or 1)  # more than the beam holds is refused before anything is read
     if sys.stdin.isatty():
         print("Type sentences, a line each; Ctrl-D ends and translates.", file=sys.stderr)
     with tqdm(unit=" sentences", disable=not sys.stderr.isatty(), leave=False) as bar:
         for first, sources in _blocks():
+            processes.check_same("Stdin", "\n".join([f"{len(sources)} lines", *sources]), _SAME)
             bar.total = first + len(sources)
             results = translator.hypotheses(sources, count or 1, progress=bar.update)
             _write(results, first + 1, scored=count > 0)
+        processes.check_same("Stdin", "end", _SAME)
 
 
 def _write(results: list[list["Hypothesis"]], first_number: int, *, scored: bool) -> None:
