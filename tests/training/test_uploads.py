@@ -56,6 +56,37 @@ def test_what_failed_is_tried_again(store, caplog):
     sender.close()
 
 
+def test_a_store_that_is_gone_is_asked_less_and_less(store, monkeypatch):
+    """And as before once it is back."""
+    monkeypatch.setattr(uploads, "PAUSE", 1.0)
+    works, paused, sender = store.before_write, [], Uploads()
+    is_back, fails_anew = threading.Event(), threading.Event()
+
+    def fail(name, content):
+        raise OSError("gone")
+
+    def pause(seconds):
+        paused.append(seconds)
+        if len(paused) == 8:
+            store.before_write = staticmethod(works)
+        if len(paused) == 9:
+            is_back.set()
+        if len(paused) == 10:
+            fails_anew.set()
+
+    monkeypatch.setattr(sender._closed, "wait", pause)
+    store.before_write = staticmethod(fail)
+    sender.put(place("a"), b"1")
+    assert is_back.wait(30)
+    store.before_write = staticmethod(fail)
+    sender.put(place("a"), b"2")
+    assert fails_anew.wait(30)
+    store.before_write = staticmethod(works)
+    sender.close()
+    assert paused[:10] == [1, 2, 4, 8, 16, 32, 60, 60, 1, 1]
+    assert store.objects == {"bucket/a": b"2"}
+
+
 def test_waiting_for_what_does_not_arrive_says_so_and_forgets_nothing(store):
     def fail(name, content):
         raise OSError("quota exceeded")

@@ -9,6 +9,8 @@ from transformer.training.storage import Place, StorageError
 
 # Stores take about one new content a second for the same object.
 PAUSE = 1.0
+# While a store fails the pause doubles, up to this.
+LONGEST_PAUSE = 60.0
 
 
 class Uploads:
@@ -49,16 +51,21 @@ class Uploads:
             self._news.set()
 
     def _run(self) -> None:
+        failures = 0
         while not self._closed.is_set():
             self._news.wait()
             self._news.clear()
+            pause = PAUSE
             try:
                 with self._writing:
                     self._write()
+                failures = 0
             except StorageError as error:
-                logging.warning("%s It is tried again.", error)
+                pause = min(PAUSE * 2**failures, LONGEST_PAUSE)
+                failures += 1
+                logging.warning("%s It is tried again in %g s.", error, pause)
                 self._news.set()
-            self._closed.wait(PAUSE)
+            self._closed.wait(pause)
 
     def _write(self) -> None:
         for path, content in list(self._newest.items()):
