@@ -10,7 +10,7 @@ from transformer.config import ModelConfig
 from transformer.config.kernels import FUSED, obstacles
 from transformer.model.attention import MultiHeadAttention, scored_as_usual
 from transformer.model.kernels import Call, serves
-from transformer.model.masks import Causal, Given, Mask, Prompt, SameSegment
+from transformer.model.masks import Causal, Chunk, Given, Mask, Prompt, SameSegment, Window
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "attention.md"
 ROW = places(1, 40)
@@ -21,9 +21,15 @@ class Sharper(MultiHeadAttention):
         return 2 * super().scores(q_BTNH, places, memory)
 
 
-def by_call(mask: Mask = SEGMENTED_CAUSAL, **changes):
-    call = dataclasses.replace(Call(mask, ROW, ROW, own=True), **changes)
-    return lambda kernel: serves(kernel, call)
+def by_call(*masks: Mask, **changes):
+    """Of several masks all are served, or none."""
+    calls = [dataclasses.replace(Call(mask, ROW, ROW, own=True), **changes) for mask in masks]
+
+    def can(kernel):
+        [answer] = {serves(kernel, call) for call in calls}
+        return answer
+
+    return can
 
 
 def by_config(**changes):
@@ -32,17 +38,28 @@ def by_config(**changes):
 
 
 PREFIX, GIVEN = SameSegment() & (Causal() | Prompt()), SameSegment() & Given(jnp.ones((1, 1, 40, 40), bool))
+EITHER = SameSegment() & (Window(2) | Chunk(4))
+
+
+class Own(Mask):
+    """Of a class that kernels cannot know."""
+
+    def allowed(self, queries, keys):
+        return SameSegment().allowed(queries, keys)
+
+
+OWN = Own()
 ROWS = {
     "**mask** `SameSegment()`: packed rows, padding": by_call(MASKS["segments"]),
     "`Padding()`": by_call(MASKS["padding"]),
     "`SameSegment() & Causal()`": by_call(MASKS["causal"]),
-    "`SameSegment() & Window(n)`, causal or not": by_call(MASKS["window"]),
-    "`SameSegment() & Chunk(n)`, causal or not": by_call(MASKS["chunk"]),
-    "`Causal()`, `Window(n)`, `Chunk(n)` without `SameSegment()`": by_call(Causal()),
+    "`SameSegment() & Window(n)`, causal or not": by_call(MASKS["window"], MASKS["causal window"]),
+    "`SameSegment() & Chunk(n)`, causal or not": by_call(MASKS["chunk"], MASKS["causal chunk"]),
+    "`Causal()`, `Window(n)`, `Chunk(n)` without `SameSegment()`": by_call(Causal(), Window(4), Chunk(4)),
     "`mask=prefix`: `Causal() \\| Prompt()`": lambda kernel: (
         by_call(PREFIX)(kernel) and by_config(mask="prefix")(kernel)
     ),
-    "any other: `Given(array)`, `a \\| b`, your own": by_call(GIVEN),
+    "any other: `Given(array)`, `a \\| b`, your own": by_call(GIVEN, EITHER, OWN),
     "**positions** sinusoidal, learned, none": by_config(positions="learned"),
     "rotary": by_config(positions="rotary"),
     "t5, shaw, alibi: they change scores": lambda kernel: any(
@@ -58,7 +75,7 @@ ROWS = {
     "`d_k` above 128": by_config(d_k=256),
     "**dtype** bfloat16": by_config(dtype="bfloat16"),
     "float32": by_config(dtype="float32"),
-    "**decoding** a token at a time": by_call(queries=dataclasses.replace(ROW, contiguous=False)),
+    "**decoding** a token at a time": by_call(SEGMENTED_CAUSAL, queries=dataclasses.replace(ROW, contiguous=False)),
 }
 
 

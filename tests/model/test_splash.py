@@ -13,7 +13,7 @@ from tiny_model import assert_close, quick_jit
 from transformer import sharding
 from transformer.config import MeshConfig
 from transformer.model import splash
-from transformer.model.masks import Padding, SameSegment, Window
+from transformer.model.masks import Padding, Places, SameSegment, Window
 from transformer.model.splash import Band, Blocks
 
 
@@ -88,15 +88,33 @@ def test_masks(name):
         {"heads": 4, "key_heads": 2},
         {"heads": 2, "key_heads": 1, "size": 16, "value_size": 8},
         {"length": 24, "key_length": 60, "mask": SameSegment(), "soft_cap": 2.0},
+        {"length": 129, "key_length": 129, "rows": 1, "size": 20, "value_size": 36},
+        {"length": 300, "key_length": 20, "rows": 1, "size": 20, "value_size": 20, "mask": Padding()},
         {"length": 600, "key_length": 600, "rows": 1},  # several blocks: a pass more for the gradient of queries
         {"length": 600, "key_length": 600, "rows": 1, "mask": SameSegment() & Window(30)},
     ],
-    ids=["grouped", "multi-query", "cross, capped", "blocks", "blocks, window"],
+    ids=["grouped", "multi-query", "cross, capped", "odd", "odd, short keys", "blocks", "blocks, window"],
 )
 def test_shapes(changes):
     changes = dict(changes)
     mask, soft_cap = changes.pop("mask", SEGMENTED_CAUSAL), changes.pop("soft_cap", 0.0)
     assert_close(*both_ways(Case.random(**changes), mask, soft_cap), 1e-5)
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_packed_rows(name):
+    """Each with examples of other lengths, of one token too; in padding positions may be anything."""
+    rng, length = np.random.default_rng(0), 150
+    segments, positions = rng.integers(0, 99, (2, 2, length)).astype(np.int32)
+    for row, end in enumerate((length - 20, length)):
+        starts = np.sort(rng.choice(np.arange(1, end), 12 * row + 4, replace=False))
+        lengths = np.diff(starts, prepend=0, append=end)
+        segments[row] = 0
+        segments[row, :end] = np.repeat(np.arange(len(lengths)) + 1, lengths)
+        positions[row, :end] = np.concatenate([np.arange(size) for size in lengths])
+    row = Places(jnp.asarray(positions), jnp.asarray(segments))
+    case = dataclasses.replace(Case.random(length, length, heads=2, key_heads=1), queries=row, keys=row)
+    assert_close(*both_ways(case, MASKS[name]), 1e-5)
 
 
 def test_bfloat16():

@@ -2,10 +2,15 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax.sharding import SingleDeviceSharding
 from programs import splash_call
 
 from transformer.config import Config, DataConfig, MeshConfig, ModelConfig, TokenizerConfig
+from transformer.model import splash
+from transformer.model.masks import Causal, Padding, Places, SameSegment
 from transformer.planning.counting import count
 from transformer.planning.hlo import Program
 from transformer.planning.plan import make_plan
@@ -113,6 +118,27 @@ def test_the_compiler_takes_heads_of_any_size(size):
     data = DataConfig(max_length=600, batch_tokens=600 * 8)
     task = Task.of(Config(model=model, data=data, tokenizer=TokenizerConfig(vocab_size=512)), topology.devices())
     assert "splash_mha_dq_segmented" in task.compile().text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["v4:2x2x1", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"])
+def test_compilers_of_other_chips_take_it(name):
+    """Several blocks, one block, and lengths that are filled up; heads as wide as the fast memory has to hold."""
+    where = SingleDeviceSharding(Topology.parse(name).devices()[0])
+
+    def array(*shape, dtype=jnp.bfloat16):
+        return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+    for length, key_length, mask in ((1500, 1500, Causal()), (300, 257, Padding())):
+        places = [Places(*[array(2, size, dtype=jnp.int32)] * 2) for size in (length, key_length)]
+        arrays = array(2, length, 4, 256), array(2, key_length, 2, 256), array(2, key_length, 2, 256)
+
+        def loss(arrays, queries, keys, mask):
+            found = splash.attend(*arrays, SameSegment() & mask, queries, keys, soft_cap=30.0)
+            return found.astype(jnp.float32).sum()
+
+        compiled = jax.jit(jax.grad(loss)).lower(arrays, *places, mask).compile()
+        assert "splash_mha_dkv_segmented" in compiled.as_text()
 
 
 @pytest.mark.slow
