@@ -189,6 +189,11 @@ def test_what_helps_most_comes_first():
     assert not any("mesh.fsdp" in each for each in advice(config(), 1, 15, 16))
     [only] = advice(config(), 20, 4, 16)
     assert "mesh.fsdp" in only
+    assert "max_length" in advice(config(), 4, 12, 16)[2]
+    assert "pack_length" in advice(language_model(), 4, 12, 16)[2]
+    half = config()
+    half.model.remat = "all_but_products"
+    assert "--config.model.remat=all." in advice(half, 4, 12, 16)[0]
     kept_already = config()
     kept_already.model.remat = "all"
     kept_already.training.accumulate = 2

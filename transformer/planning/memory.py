@@ -68,6 +68,11 @@ def on_a_chip(tree: Any) -> int:
     return sum(math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
+def of_packed_rows(config: Config) -> bool:
+    """Whether rows hold several examples. Those of a language model always do."""
+    return config.data.batching == "packing" or config.model.architecture == "language_model"
+
+
 def advice(config: Config, fixed: float, temporaries: float, available: float) -> tuple[str, ...]:
     """What would make a step fit that does not, what helps most first.
 
@@ -80,10 +85,12 @@ def advice(config: Config, fixed: float, temporaries: float, available: float) -
         "Parameters and optimizer state: raise --config.mesh.fsdp, which splits them, or --config.mesh.tensor, which "
         "splits activations too."
     )
-    kept = "Keep less for the backward pass: --config.model.remat=all_but_products, or all."
+    less = {"none": ("all_but_products, or all",), "all_but_products": ("all",), "all": ()}[config.model.remat]
+    kept = [f"Keep less for the backward pass: --config.model.remat={values}." for values in less]
     parts = f"Take the batch in parts: --config.training.accumulate={2 * config.training.accumulate}, or more."
-    batch = "Take a smaller batch, --config.data.batch_tokens, or shorter rows, --config.data.max_length."
-    of_batch = ([kept] if config.model.remat != "all" else []) + [parts, batch]
+    rows = "pack_length" if of_packed_rows(config) else "max_length"
+    batch = f"Take a smaller batch, --config.data.batch_tokens, or shorter rows, --config.data.{rows}."
+    of_batch = [*kept, parts, batch]
     if fixed > available:
         return (split,)
     if fixed > temporaries:

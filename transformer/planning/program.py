@@ -18,7 +18,7 @@ from transformer.model import kernel_choice
 from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.planning.errors import DoesNotFitError, PlanError
-from transformer.planning.memory import advice, on_a_chip
+from transformer.planning.memory import advice, of_packed_rows, on_a_chip
 from transformer.training.step import Trainer, TrainState
 
 _OF_SOURCE = ("source", "source_segments", "source_positions")
@@ -129,6 +129,6 @@ def vocabulary(config: Config) -> tuple[int, int]:
 def longest_shape(config: Config) -> Shape:
     """Of the shapes the batches of a run have, the largest: a step of it needs the most memory."""
     data, alone = config.data, config.model.architecture == "language_model"
-    length = data.pack_length if alone or data.batching == "packing" else data.max_length
+    length = data.pack_length if of_packed_rows(config) else data.max_length
     length = -(-length // data.lengths_multiple_of) * data.lengths_multiple_of
     return Shape(int(batch_rows(length, data)), 0 if alone else length, length)
