@@ -59,6 +59,20 @@ def on_a_tpu(monkeypatch):
     monkeypatch.setattr(splash, "attend", functools.partial(splash.attend, interpret=True))
 
 
+@pytest.fixture
+def on_a_gpu(monkeypatch):
+    """As if there were one; what cuDNN is asked for, which is noted, JAX's own function computes."""
+    ask, asked = jax.nn.dot_product_attention, []
+
+    def answer(*arrays, implementation, **options):
+        asked.append(implementation)
+        return ask(*arrays, implementation="xla", **options)
+
+    monkeypatch.setattr(kernels, "on", lambda platform: "cudnn")
+    monkeypatch.setattr(jax.nn, "dot_product_attention", answer)
+    return asked
+
+
 def kernel_calls(config: ModelConfig) -> int:
     """How many attentions of a model are computed by a Pallas kernel."""
     blueprint = blueprint_of(config)
@@ -141,22 +155,43 @@ def test_on_a_cpu_it_is_always_xla():
 def test_a_model_is_the_same_by_splash(changes, on_a_tpu):
     """Packed rows, gradients of all parameters. On a CPU activations are float32, with bfloat16 products of weights."""
     config = model(**changes)
+    assert kernel_calls(dataclasses.replace(config, kernel="splash")) == len(config.attention_roles)
+    assert_the_same_by("splash", config)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"num_kv_heads": 1, "qk_norm": True, "positions": "rotary", "norm": "pre", "attention_window": 3},
+        {"architecture": "language_model", "mask": "prefix", "attention_chunk": 2},
+    ],
+    ids=["paper", "modern", "prefix language model"],
+)
+def test_a_model_is_the_same_by_cudnn(changes, on_a_gpu):
+    config = model(**({"d_k": 16} | changes))
+    assert_the_same_by("cudnn", config)
+    assert {*on_a_gpu} == {"cudnn"} and len(on_a_gpu) >= len(config.attention_roles)
+
+
+def assert_the_same_by(kernel: str, config: ModelConfig) -> None:
+    """What real targets find, and the gradients of all parameters. Half of what a language model reads is a prompt."""
     params = random_params(blueprint_of(config))
+    batch = BATCH | {"target_prompt": np.asarray(BATCH["target_positions"] < 2, np.int32)}
     real = jnp.asarray(BATCH["target_segments"] > 0)[:, :, None]
 
     def found(kernel):
         blueprint = blueprint_of(dataclasses.replace(config, kernel=kernel))
 
         def loss(params):
-            x_BTD = jnp.where(real, blueprint.bind(params)(BATCH), 0)
+            x_BTD = jnp.where(real, blueprint.bind(params)(batch), 0)
             return jnp.sum(x_BTD * jnp.cos(jnp.arange(x_BTD.size)).reshape(x_BTD.shape)), x_BTD
 
         (_, x_BTD), gradients = quick_jit(jax.value_and_grad(loss, has_aux=True))(params)
         return x_BTD, gradients
 
-    assert kernel_calls(dataclasses.replace(config, kernel="splash")) == len(config.attention_roles)
     # What rounds to bfloat16 after tiny differences may round to the other side.
-    assert_close(found("splash"), found("xla"), 0.01)
+    assert_close(found(kernel), found("xla"), 0.01)
 
 
 def test_a_training_step_on_many_devices_is_the_same_by_splash(on_a_tpu, monkeypatch):
