@@ -8,9 +8,8 @@ import re
 
 import numpy as np
 
-from transformer.data.tokenizer import UNK, Tokenizer
+from transformer.data.vocabulary import SPECIAL_NAMES, UNK, Tokenizer
 
-_WORD_BEGINS = "\u2581"
 _BYTE = re.compile(r"<0x[0-9A-F]{2}>")
 
 
@@ -28,18 +27,15 @@ class Correspondence:
 
     @classmethod
     def of(cls, old: Tokenizer, new: Tokenizer) -> "Correspondence":
-        """By the pieces' spelling."""
-        ids = {piece: number for number, piece in enumerate(old.pieces(range(old.size)))}
-        pieces = new.pieces(range(new.size))
-        same_V = np.array([ids.get(piece, -1) for piece in pieces], np.int64)
+        """By the pieces' spelling; special ones by their ids, whatever a model calls them."""
+        ids = {_spelling(piece): number for number, piece in enumerate(old.pieces())}
+        spellings = [_spelling(piece) for piece in new.pieces()]
+        same_V = np.array([ids.get(spelling, -1) for spelling in spellings], np.int64)
+        same_V[: len(SPECIAL_NAMES)] = range(len(SPECIAL_NAMES))
         others = np.flatnonzero(same_V < 0).tolist()
         # A byte is no text of its own.
-        texts = [
-            "" if _BYTE.fullmatch(pieces[number]) else pieces[number].replace(_WORD_BEGINS, " ").strip()
-            for number in others
-        ]
-        written = old.encode(texts)
-        parts = {number: [part for part in ids if part != UNK] for number, ids in zip(others, written, strict=True)}
+        texts = ["" if _BYTE.fullmatch(spellings[number]) else spellings[number].strip() for number in others]
+        parts = {number: _known(old, written) for number, written in zip(others, old.encode(texts), strict=True)}
         return cls(same_V, parts)
 
     def table(self, old_WD: np.ndarray, fresh_VD: np.ndarray, new_pieces: str) -> np.ndarray:
@@ -64,3 +60,14 @@ class Correspondence:
             f"{np.count_nonzero(self.same_V >= 0):,} of {len(self.same_V):,} pieces are the same, {written:,} others "
             "can be written with pieces of the old vocabulary"
         )
+
+
+def _spelling(piece: str) -> str:
+    """SentencePiece writes a space as U+2581, a tokenizer of characters as it is."""
+    return piece.replace("\u2581", " ")
+
+
+def _known(old: Tokenizer, written: list[int]) -> list[int]:
+    """Of a text's pieces those that are known; none where but the space is left that SentencePiece begins with."""
+    known = [piece for piece in written if piece != UNK]
+    return known if old.decode([known])[0].strip() else []
