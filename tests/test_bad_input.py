@@ -157,6 +157,10 @@ BAD = {
         [*TRAIN, "--config.transfer.lora_rank=4", "--config.transfer.lora_targets=()"],
         ["transfer.lora_targets", "is empty", "query and value"],
     ),
+    "what adapters are like, of none": (
+        [*TRAIN, "--config.transfer.lora_targets=query"],
+        ["transfer.lora_targets", "there are no adapters", "Set transfer.lora_rank"],
+    ),
     "frozen beside adapters": (
         [*TRAIN, "--config.transfer.lora_rank=4", "--config.transfer.freeze=encoder"],
         ["transfer.freeze", "nothing trains anyway", "lora_targets"],

@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import re
 import types
 
 import jax
@@ -19,9 +20,11 @@ from transformer.data.tokenizer_training import train as train_tokenizers
 from transformer.model.blueprint import Blueprint
 from transformer.training import leaves
 from transformer.training.new_vocabulary import Correspondence
-from transformer.training.origin import Origin, Taken
+from transformer.training.origin import Origin
 from transformer.training.run import Run
 from transformer.training.saved_run import choose
+from transformer.training.taken_over import Taken, warn_of_what_stays
+from transformer.training.trainable import Trainable
 from transformer.training.workdir import Workdir
 
 
@@ -122,6 +125,10 @@ def test_what_does_not_fit_is_refused_with_a_table(old, new, transfer, lines):
         ({"init_only": ("endocer",)}, "transfer.init_only = 'endocer': .* Did you mean encoder"),
         ({"init_fresh": ("encoder:1",)}, "transfer.init_fresh = 'encoder:1': .* has no layer 1"),
         ({"init_rename": ("encoder",)}, "transfer.init_rename = 'encoder': is no pair"),
+        (
+            {"init_rename": ("cros_attention=self_attention",)},
+            "transfer.init_rename = 'cros_attention=self_attention': no parameter .* Did you mean cross_attention",
+        ),
     ],
 )
 def test_what_is_not_there_is_told_before_the_data_is_read(tmp_path, monkeypatch, transfer, message):
@@ -190,6 +197,53 @@ def test_what_is_not_taken_over_is_as_in_a_new_run(tmp_path):
         else:
             expected = fresh[name] if name.startswith("decoder/layers/feed_forward/") else old[name]
         np.testing.assert_array_equal(array, expected, err_msg=name)
+
+
+STAYING = "stay as they are initialised: "
+
+
+@pytest.mark.parametrize(
+    ("transfer", "staying"),
+    [
+        ({}, None),
+        ({"lora_rank": 2}, None),
+        ({"lora_rank": 2, "vocabulary": "new"}, "target_embedding/table."),
+        ({"train_only": ("target_embedding",), "vocabulary": "new"}, None),
+        ({"init_fresh": ("target_embedding",), "freeze": ("target_embedding",)}, "target_embedding/table."),
+        ({"init_fresh": ("inner",), "lora_rank": 2, "train_only": ("decoder/*/*/inner",)}, "encoder/.*/inner."),
+    ],
+)
+def test_what_stays_as_chance_made_it_is_named(tmp_path, caplog, transfer, staying):
+    config = tiny_run.config(tmp_path)
+    config.transfer = TransferConfig(init_from=str(tiny_run.trained()), **transfer)
+    if config.transfer.vocabulary == "new":
+        config.tokenizer.vocab_size = 120
+    with tiny_run.on_devices(1):
+        Run.open(config, Workdir(tmp_path / "workdir"))
+    if staying is None:
+        assert STAYING not in caplog.text
+    else:
+        assert re.search(f"{STAYING}{staying}$", caplog.text, re.MULTILINE)
+
+
+def test_of_a_stack_layers_that_are_fresh_and_frozen_are_named(caplog):
+    trainable = Trainable.of(TransferConfig(freeze=("encoder:0", "decoder:1")), blueprint_of(tiny()))
+    warn_of_what_stays(trainable, plan({}, {}, init_fresh=("layers:1",)))
+    named_there = caplog.text.rpartition(STAYING)[2]
+    assert "decoder/layers/feed_forward/inner," in named_there
+    assert "encoder" not in named_there and "embedding" not in named_there
+
+
+def test_settings_that_no_shape_shows_are_named(tmp_path, caplog):
+    config = tiny_run.config(tmp_path)
+    config.transfer.init_from = str(tiny_run.trained())
+    config.model.activation, config.model.dropout, config.model.d_k = "gelu", 0.5, 8
+    with tiny_run.on_devices(1):
+        Run.open(config, Workdir(tmp_path / "workdir"))
+    warnings = [record.getMessage() for record in caplog.records if "compute something else" in record.getMessage()]
+    assert len(warnings) == 1
+    assert warnings[0].startswith("config.model.activation is 'gelu', in /")
+    assert "it was 'relu'" in warnings[0]
 
 
 # --- vocabularies ---

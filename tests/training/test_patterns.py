@@ -3,7 +3,7 @@
 import pytest
 
 from transformer.config import ConfigError
-from transformer.training.patterns import Rename, everything, select
+from transformer.training.patterns import Rename, everything, old_names, select
 
 DEPTHS = {
     "decoder/layers/cross_attention/query": 2,
@@ -100,3 +100,18 @@ def test_renaming(rule, new, old):
 def test_what_is_no_renaming_is_refused(rule):
     with pytest.raises(ConfigError, match="is no pair of names NEW=OLD. Write for example encoder=decoder"):
         Rename.parse("transfer.init_rename", rule)
+
+
+def test_the_first_rule_that_fits_counts():
+    rules = ("encoder*=decoder*", "self_attention=attention", "cross_attention=attention")
+    found = old_names("transfer.init_rename", rules, DEPTHS)
+    assert list(found) == list(DEPTHS)
+    assert found["encoder/layers/self_attention/query"] == "decoder/layers/self_attention/query"
+    assert found["decoder/layers/self_attention/query"] == "decoder/layers/attention/query"
+    assert found["decoder/layers/cross_attention/query"] == "decoder/layers/attention/query"
+    assert found["target_embedding/table"] == "target_embedding/table"
+
+
+def test_a_renaming_of_nothing_is_refused():
+    with pytest.raises(ConfigError, match="'encodr=decoder': no parameter .* is called encodr. Did you mean en"):
+        old_names("transfer.init_rename", ("encodr=decoder",), DEPTHS)

@@ -9,7 +9,7 @@ from typing import Any
 from transformer.config.field_info import FieldInfo, example, fields, get
 from transformer.config.kernels import FUSED, obstacles
 from transformer.config.options import ConfigError
-from transformer.config.sections import SPECIAL_PIECES, Config
+from transformer.config.sections import SPECIAL_PIECES, Config, TransferConfig
 
 
 def validate(config: Config) -> Config:
@@ -264,21 +264,17 @@ def _check_training(config: Config) -> None:
         )
 
 
-# What says how a run is started from another one.
+# What says how a run is started from another one, and what adapters are like.
 _OF_A_START = ("init_checkpoint", "init_only", "init_fresh", "init_rename", "vocabulary", "new_pieces")
+_OF_ADAPTERS = ("lora_alpha", "lora_targets")
 
 
 def _check_transfer(config: Config) -> None:
     transfer = config.transfer
-    for field in dataclasses.fields(transfer):
-        value = getattr(transfer, field.name)
-        if transfer.init_from is None and field.name in _OF_A_START and value != field.default:
-            raise ConfigError(
-                f"transfer.{field.name}",
-                value,
-                "there is no run to start from",
-                "Set transfer.init_from to its work directory, or leave this out.",
-            )
+    if transfer.init_from is None:
+        _check_unset(transfer, _OF_A_START, "there is no run to start from", "init_from to its work directory")
+    if not transfer.lora_rank:
+        _check_unset(transfer, _OF_ADAPTERS, "there are no adapters", "lora_rank, to 8 for example")
     if transfer.init_from is not None and transfer.vocabulary == "same" and config.tokenizer.model is not None:
         raise ConfigError(
             "tokenizer.model",
@@ -301,6 +297,14 @@ def _check_transfer(config: Config) -> None:
             "with transfer.lora_rank nothing trains anyway but adapters and what transfer.train_only names",
             "Leave it out; to adapt some layers only, name them in transfer.lora_targets, such as query:4-5.",
         )
+
+
+def _check_unset(transfer: TransferConfig, names: tuple[str, ...], reason: str, wanted: str) -> None:
+    """Refuses settings that would do nothing."""
+    for field in dataclasses.fields(transfer):
+        value = getattr(transfer, field.name)
+        if field.name in names and value != field.default:
+            raise ConfigError(f"transfer.{field.name}", value, reason, f"Set transfer.{wanted}, or leave this out.")
 
 
 def _check_mesh(config: Config) -> None:

@@ -10,26 +10,21 @@ from transformer import sharding
 from transformer.config import ConfigError, ModelConfig, TransferConfig
 from transformer.data.tokenizer import Tokenizer, Tokenizers
 from transformer.model.blueprint import Blueprint, Params
-from transformer.training import leaves, patterns, saved_run
+from transformer.training import leaves, saved_run, taken_over
 from transformer.training.checkpoint import CheckpointError
 from transformer.training.new_vocabulary import Correspondence
-from transformer.training.saved_params import SavedParams, depths_by_name
+from transformer.training.saved_params import SavedParams
 from transformer.training.storage import StorageError
-from transformer.training.trainable import Layers, axes_of, put, take
+from transformer.training.taken_over import Taken
+from transformer.training.trainable import axes_of, put, take
 from transformer.training.workdir import Workdir, WorkdirError
 
-_REMEDY = (
-    "Name what is to be initialised in transfer.init_fresh, or only what is to be taken over in transfer.init_only; "
-    "what is called otherwise there, in transfer.init_rename."
-)
-
-
-@dataclasses.dataclass(frozen=True)
-class Taken:
-    """A parameter, or some layers of one, that is taken over: `source` is its name there."""
-
-    source: str
-    layers: Layers
+# Of the model's settings those that parameters' shapes show, and those that change no result.
+_SHAPES_OR_SPEED = {
+    *("architecture", "d_model", "num_heads", "num_kv_heads", "d_k", "d_v", "d_ff", "tied_embeddings", "biases"),
+    *("num_encoder_layers", "num_decoder_layers", "qk_norm", "t5_buckets", "shaw_distance", "max_length"),
+    *("dropout", "attention_dropout", "kernel", "dtype", "remat", "unroll"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,46 +76,31 @@ class Origin:
         return self.tokenizers
 
     def plan(self, blueprint: Blueprint) -> dict[str, Taken]:
-        """What of a new model's parameters is taken over. The sizes of its vocabularies do not matter here.
+        """What of a new model's parameters is taken over, see `taken_over.plan`."""
+        return taken_over.plan(self.transfer, blueprint, self.saved.shapes(), self.saved.path)
 
-        Raises:
-          ConfigError: with a table of the parameters that should be and cannot.
-        """
-        transfer = self.transfer
-        shapes, axes, there = leaves.named(blueprint.shapes()), axes_of(blueprint.names()), self.saved.shapes()
-        depths, depths_there = depths_by_name(shapes), depths_by_name(there)
-        wanted = patterns.everything(depths)
-        if transfer.init_only:
-            wanted = patterns.select("transfer.init_only", transfer.init_only, depths)
-        fresh = patterns.select("transfer.init_fresh", transfer.init_fresh, depths)
-        renames = [patterns.Rename.parse("transfer.init_rename", text) for text in transfer.init_rename]
+    def kept(self, blueprint: Blueprint, tokenizers: Tokenizers) -> dict[str, Taken]:
+        """What of the plan is taken over as it is: not the embeddings of another vocabulary."""
+        axes = axes_of(blueprint.names())
+        return {
+            name: taken
+            for name, taken in self.plan(blueprint).items()
+            if "vocabulary" not in axes[name] or not _differ(self.tokenizers, taken.source, tokenizers, name)
+        }
 
-        plan: dict[str, Taken] = {}
-        problems: list[_Problem] = []
-        left = {} if transfer.init_only else patterns.everything(depths_there)
-        for name, leaf in shapes.items():
-            source = next((old for old in (rename.old_name(name) for rename in renames) if old is not None), name)
-            layers = wanted[name] - fresh[name]
-            if not layers:
-                left.pop(source, None)
-                continue
-            if source in left:
-                left[source] -= wanted[name]
-            reason = _misfit(leaf.shape, axes[name], max(layers), there.get(source), depths_there.get(source))
-            if reason:
-                problems.append(_Problem(name, leaf.shape, reason + ("" if source == name else f" ({source})")))
-                continue
-            whole = layers == patterns.everything(depths)[name] and depths[name] == depths_there[source]
-            plan[name] = Taken(source, None if whole else tuple(sorted(layers)))
-        for name, layers in left.items():
-            if layers:
-                some = "" if depths_there[name] in (None, len(layers)) else f"layers {sorted(layers)} "
-                problems.append(_Problem(name, there[name].shape, f"is there, but {some}nothing here takes over"))
-        if problems:
-            table = "\n".join(map(str, problems))
-            reason = f"not all of its parameters fit this model (those of {self.saved.path}):\n{table}\n"
-            raise ConfigError("transfer.init_from", transfer.init_from, reason.rstrip("."), _REMEDY)
-        return plan
+    def warn_of_another_model(self, model: ModelConfig) -> None:
+        """Says what the same parameters would compute differently here, which no shape tells."""
+        before = self.saved.config.model
+        for field in dataclasses.fields(model):
+            here, there = getattr(model, field.name), getattr(before, field.name)
+            if field.name not in _SHAPES_OR_SPEED and here != there:
+                logging.warning(
+                    "config.model.%s is %r, in %s it was %r: the same parameters compute something else.",
+                    field.name,
+                    here,
+                    self.transfer.init_from,
+                    there,
+                )
 
     def take_over(self, fresh: Params, blueprint: Blueprint, tokenizers: Tokenizers) -> Params:
         """A new model's parameters, where they lie, with those of the plan in the place of fresh ones.
@@ -129,13 +109,13 @@ class Origin:
           ConfigError: as `plan`.
           CheckpointError: what is read is damaged.
         """
-        plan, params, axes = self.plan(blueprint), leaves.named(fresh), axes_of(blueprint.names())
+        plan, params = self.plan(blueprint), leaves.named(fresh)
+        direct = self.kept(blueprint, tokenizers)
         other_pieces = {
             name: Correspondence.of(_side(self.tokenizers, taken.source), _side(tokenizers, name))
             for name, taken in plan.items()
-            if "vocabulary" in axes[name] and _differ(self.tokenizers, taken.source, tokenizers, name)
+            if name not in direct
         }
-        direct = {name: taken for name, taken in plan.items() if name not in other_pieces}
         found = self.saved.read({taken.source: params[name].sharding for name, taken in direct.items()})
         for name, taken in direct.items():
             params[name] = put(params[name], taken.layers, take(found[taken.source], taken.layers))
@@ -160,38 +140,6 @@ class Origin:
     def _table(self, source: str, fresh: jax.Array, correspondence: Correspondence) -> np.ndarray:
         old_WD = self.saved.read({source: None})[source]
         return correspondence.table(old_WD, sharding.to_host(fresh), self.transfer.new_pieces)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Problem:
-    """A parameter that is not taken over as asked; in the table a line."""
-
-    name: str
-    shape: tuple[int, ...]
-    reason: str
-
-    def __str__(self) -> str:
-        return f"  {self.name:<50} {list(self.shape)!s:<18} {self.reason}"
-
-
-def _misfit(
-    shape: tuple[int, ...],
-    axes: tuple[str | None, ...],
-    last_layer: int,
-    there: jax.ShapeDtypeStruct | None,
-    depth_there: int | None,
-) -> str:
-    """Why a parameter, or its layers up to this one, cannot be taken from what is there; empty when it can."""
-    if there is None:
-        return "is not there"
-    # Layers are counted apart; an embedding's rows are matched by their pieces.
-    free = [number for number, axis in enumerate(axes) if axis in ("layers", "vocabulary")]
-    same = len(shape) == len(there.shape) and all(
-        number in free or size == there.shape[number] for number, size in enumerate(shape)
-    )
-    if not same or (axes[0] == "layers") != (depth_there is not None):
-        return f"is {list(there.shape)} there"
-    return f"has no layer {last_layer} there" if depth_there is not None and last_layer >= depth_there else ""
 
 
 def _side(tokenizers: Tokenizers, name: str) -> Tokenizer:

@@ -135,6 +135,24 @@ class Rename:
         return before + "".join(filled[: 2 * len(self.old) - 1]) + after
 
 
+def old_names(field: str, rules: Sequence[str], names: Collection[str]) -> dict[str, str]:
+    """What each parameter is called elsewhere: by the first rule that says so, else as here.
+
+    Raises:
+      ConfigError: for what is no rule, and for one that says nothing of any of the names.
+    """
+    renames = [Rename.parse(field, rule) for rule in rules]
+    for rule, rename in zip(rules, renames, strict=True):
+        if not any(rename.old_name(name) for name in names):
+            new = rule.partition("=")[0]
+            raise ConfigError(field, rule, f"no parameter of this model is called {new}", near(new, names))
+    found = {}
+    for name in names:
+        olds = (rename.old_name(name) for rename in renames)
+        found[name] = next((old for old in olds if old is not None), name)
+    return found
+
+
 def _expression(glob: str) -> str:
     """Of names; each star is a group."""
     return re.escape(glob).replace(r"\*", "([^/]*)").replace(r"\?", "[^/]")

@@ -83,13 +83,11 @@ def check_arrays(saved: Metadata, config: Config, vocab_sizes: tuple[int, int], 
         except ValueError:  # half way from one config to the other need not make sense
             continue
         if changed:
-            reason = (
-                "other parameters would train" if name.startswith("transfer.") else "the parameters would be others"
-            )
+            what = "what trains" if name.startswith("transfer.") else "the parameters"
             raise ConfigError(
                 name,
                 new,
-                f"it was {old!r} when step {saved.step} was saved, and now {reason}",
+                f"it was {old!r} when step {saved.step} was saved, and now {what} would not be the same",
                 "Set it back, or train anew in another --workdir, which may start from this one "
                 "(config.transfer.init_from).",
             )

@@ -27,6 +27,7 @@ from transformer.training.origin import Origin
 from transformer.training.sizes import Sizes
 from transformer.training.step import Trainer, TrainState
 from transformer.training.stopping import checkpoint_metric
+from transformer.training.taken_over import warn_of_what_stays
 from transformer.training.trainable import Trainable
 from transformer.training.workdir import Workdir, WorkdirError
 
@@ -93,6 +94,9 @@ class Run:
         logging.info("%s", kernel_choice.explain(config.model, sharding.platform_of(mesh)))
         trainer = Trainer.of(config, blueprint, mesh)
         logging.info("%s; mesh %s", Sizes.of(trainer), dict(mesh.shape))
+        if saved is None:
+            kept = {} if origin is None else origin.kept(blueprint, prepared.tokenizers)
+            warn_of_what_stays(trainer.trainable, kept)
         resume_step = 0 if saved is None else saved.data_position["next_index"]
         return cls(config, workdir, mesh, prepared, batches, trainer, resume_step, origin)
 
@@ -186,6 +190,7 @@ def _origin(config: Config) -> Origin:
     origin = Origin.open(config.transfer)
     processes.check_same("The checkpoint to start from", str(origin.saved.path), "Let every host see the same files.")
     origin.plan(_any_blueprint(config))
+    origin.warn_of_another_model(config.model)
     return origin
 
 

@@ -120,9 +120,7 @@ class SavedParams:
 
     def _trainable(self, arrays: Mapping[str, jax.ShapeDtypeStruct]) -> Trainable:
         """What trained in that run, from the checkpoint alone: no model is built, no code of others is run."""
-        depths = {
-            name: shape.shape[0] if "layers" in name.split("/") else None for name, shape in self.shapes().items()
-        }
+        depths = depths_by_name(self.shapes())
         adaptable = {name: depth for name, depth in depths.items() if f"params/{lora.name(name, 'a')}" in arrays}
         return Trainable.chosen(self.config.transfer, depths, adaptable)
 

@@ -14,6 +14,7 @@ Of an array of which some layers train the gradient is made whole, as the scan o
 
 import dataclasses
 import itertools
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
@@ -163,6 +164,12 @@ def _of_arrays(selection: patterns.Selection, depths: patterns.Depths) -> dict[s
         for name, layers in selection.items()
         if layers
     }
+
+
+def selection(arrays: Mapping[str, Layers], depths: patterns.Depths) -> patterns.Selection:
+    """The layers of these arrays."""
+    every = patterns.everything(depths)
+    return {name: every[name] if layers is None else frozenset(layers) for name, layers in arrays.items()}
 
 
 def _check_targets(texts: tuple[str, ...], depths: patterns.Depths, adaptable: patterns.Depths) -> None:
