@@ -1,11 +1,12 @@
-"""Characters of a text file, such as tiny Shakespeare: the best that ten minutes on two CPU cores give.
+"""Characters of a text file, such as tiny Shakespeare: about the best that ten minutes on two CPU cores give.
 
     transformer train --config=shakespeare_modern:input.txt --workdir=runs/shakespeare
 
 As shakespeare_char.py, with today's settings in place of nanoGPT's: 6 layers, 192 wide, rotary positions, SwiGLU,
-RMSNorm, 256 characters of context, dropout, an average of the weights.
+RMSNorm, 256 characters of context in rows of 8, dropout, products in bfloat16: 2.7 million parameters.
 
-Hardware: two CPU cores.
+Hardware: two CPU cores, shared with other work when this was measured. Expected: validation loss 1.56 nats a character
+after 1,500 steps and 10 min 22 s, 1.52 after all 2,000 and 13 min 51 s.
 """
 
 from transformer.config import Config
@@ -50,7 +51,7 @@ def get_config(file: str) -> Config:
     optimizer.weight_decay = 0.1
     optimizer.clip_norm = 1.0
 
-    config.training.steps = 2500
+    config.training.steps = 2000
     config.training.label_smoothing = 0.0
     config.evaluation.every = 500
     config.evaluation.metric = "loss"
