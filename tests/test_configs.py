@@ -37,7 +37,7 @@ LANGUAGE_MODELS = {
 
 
 def load(name: str) -> Config:
-    arguments = {"multi30k_en_de": ":some/folder", "shakespeare_char": ":input.txt"}
+    arguments = {"multi30k_en_de": ":some/folder", "shakespeare_char": ":input.txt", "shakespeare_modern": ":input.txt"}
     return config_files.load(name + arguments.get(name, ""))
 
 
