@@ -52,7 +52,7 @@ def plain(logits: np.ndarray, seen: np.ndarray, settings: Sampling) -> np.ndarra
     ids=str,
 )
 def test_filters_are_those_of_plain_numpy(settings):
-    ours = jax.nn.softmax(filtered(jnp.asarray(LOGITS), jnp.asarray(SEEN), settings), axis=-1)
+    ours = jax.nn.softmax(filtered(jnp.asarray(LOGITS), jnp.asarray(SEEN), settings.values()), axis=-1)
     expected = np.stack([plain(*row, settings) for row in zip(LOGITS, SEEN, strict=True)])
     np.testing.assert_allclose(ours, expected, atol=1e-6)
 
@@ -61,7 +61,7 @@ def test_draws_follow_the_distribution():
     many = 4000
     settings = Sampling(temperature=0.8, top_k=8)
     logits, seen = (jnp.broadcast_to(jnp.asarray(array[:1]), (many, VOCABULARY)) for array in (LOGITS, SEEN))
-    tokens = draw(logits, seen, jnp.arange(many, dtype=jnp.uint32), jnp.int32(3), settings)
+    tokens = draw(logits, seen, jnp.arange(many, dtype=jnp.uint32), jnp.int32(3), settings.values())
     shares = np.bincount(tokens, minlength=VOCABULARY) / many
     expected = plain(LOGITS[0], SEEN[0], settings)
     assert not shares[expected == 0].any()
@@ -71,10 +71,10 @@ def test_draws_follow_the_distribution():
 
 def test_a_row_draws_the_same_in_any_company():
     seeds = jnp.arange(ROWS, dtype=jnp.uint32)
-    whole = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), seeds, jnp.int32(2), Sampling())
+    whole = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), seeds, jnp.int32(2), Sampling().values())
     for row in range(ROWS):
         one = slice(row, row + 1)
-        alone = draw(jnp.asarray(LOGITS[one]), jnp.asarray(SEEN[one]), seeds[one], jnp.int32(2), Sampling())
+        alone = draw(jnp.asarray(LOGITS[one]), jnp.asarray(SEEN[one]), seeds[one], jnp.int32(2), Sampling().values())
         assert alone[0] == whole[row]
 
 
@@ -82,7 +82,7 @@ def test_places_and_seeds_draw_differently():
     logits = jnp.zeros((1, 1000))
     seen = jnp.zeros((1, 1000), bool)
     found = {
-        int(draw(logits, seen, jnp.array([seed], jnp.uint32), jnp.int32(place), Sampling())[0])
+        int(draw(logits, seen, jnp.array([seed], jnp.uint32), jnp.int32(place), Sampling().values())[0])
         for seed in range(4)
         for place in range(4)
     }
@@ -91,7 +91,7 @@ def test_places_and_seeds_draw_differently():
 
 def test_temperature_0_is_the_most_probable_token():
     settings = Sampling(temperature=0, top_k=3, top_p=0.2)
-    tokens = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), jnp.zeros(ROWS, jnp.uint32), jnp.int32(0), settings)
+    tokens = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), jnp.zeros(ROWS, jnp.uint32), jnp.int32(0), settings.values())
     np.testing.assert_array_equal(tokens, LOGITS.argmax(axis=1))
 
 

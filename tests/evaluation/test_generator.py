@@ -1,64 +1,112 @@
 """Generation: it is the model's, whatever the batch, the shapes and the chunks; streams; stop strings; scores."""
 
+import dataclasses
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import tiny
+from tiny_model import quick_jit, tiny
 
 from transformer import sharding
 from transformer.config import Config, MeshConfig
 from transformer.data.character_tokenizer import CharacterTokenizer, describe
 from transformer.data.tokenizer import BOS, EOS, PAD
 from transformer.decoding.sampling import Sampling
-from transformer.evaluation import generator as generator_module
+from transformer.evaluation.errors import EvaluationError
 from transformer.evaluation.generator import Generator
-from transformer.model.blueprint import Blueprint
+from transformer.model.blueprint import Blueprint, Params
 
 ALPHABET = "abcdefgh\nä€"
 PROMPTS = ["abc", "", "hgfedcba" * 3, "ä€a", "abc"]
 GREEDY = Sampling(temperature=0)
+WINDOW = 12
+LONGEST = 160  # inputs of a whole pass
 
 
-def make(devices: int = 1, *, bytes_only: bool = False, **changes) -> Generator:
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """A generator, and the same model for whole passes."""
+
+    generator: Generator
+    blueprint: Blueprint
+    params: Params
+
+    def logits(self, inputs: list[int]) -> np.ndarray:
+        """Of the token after each input, [T, V], by one pass without a cache."""
+        batch = {"target_inputs": [inputs], "target_segments": [[1] * len(inputs)]}
+        batch |= {"target_positions": [range(len(inputs))], "target_prompt": [[0] * len(inputs)]}
+        batch = {name: np.zeros((1, LONGEST), np.int32) + _filled(rows[0]) for name, rows in batch.items()}
+        return np.array(self._pass(self.params, batch))[0, : len(inputs)]
+
+    def log_probabilities(self, inputs: list[int]) -> np.ndarray:
+        logits_TV = self.logits(inputs)
+        return logits_TV - np.logaddexp.reduce(logits_TV, axis=1, keepdims=True)
+
+    def likeliest(self, inputs: list[int], penalty: float = 1.0) -> list[int]:
+        """After each input the most probable token; those before it are made less likely by the penalty."""
+        logits_TV = self.logits(inputs)
+        for number, logits_V in enumerate(logits_TV, start=1):
+            for token in set(inputs[:number]):
+                logits_V[token] *= 1 / penalty if logits_V[token] > 0 else penalty
+        logits_TV[:, [PAD, BOS]] = -np.inf
+        return logits_TV.argmax(axis=1).tolist()
+
+    @functools.cached_property
+    def _pass(self):
+        def whole(params: Params, batch: dict) -> jax.Array:
+            model = self.blueprint.bind(params)
+            return jnp.einsum("BTD,VD->BTV", model(batch), model.output_table())
+
+        return quick_jit(whole)
+
+
+def _filled(row) -> np.ndarray:
+    return np.pad(np.array(row, np.int32), (0, LONGEST - len(row)))[None]
+
+
+def make(devices: int = 1, *, bytes_only: bool = False, **changes) -> Case:
     tokenizer = CharacterTokenizer(describe("" if bytes_only else ALPHABET, with_bytes=bytes_only, size_multiple_of=2))
     config = Config(model=tiny(**({"architecture": "language_model", "positions": "rotary", "norm": "pre"} | changes)))
-    config.data.pack_length = 12
+    config.data.pack_length = WINDOW
     blueprint = Blueprint.of(config.model, tokenizer.size, tokenizer.size)
     rng = np.random.default_rng(0)
     params = jax.tree.map(lambda leaf: 0.5 * rng.standard_normal(leaf.shape).astype(np.float32), blueprint.shapes())
+    params["target_embedding"]["table"][EOS] = 0  # texts seldom end
     mesh = sharding.make_mesh(MeshConfig(tensor=2 if devices > 1 else 1), jax.devices()[:devices])
-    return Generator(config, blueprint, tokenizer, jax.device_put(params, blueprint.shardings(mesh)), mesh)
+    placed = jax.device_put(params, blueprint.shardings(mesh))
+    return Case(Generator(config, blueprint, tokenizer, placed, mesh), blueprint, params)
 
 
 @pytest.fixture(scope="module")
-def generator():
+def case():
     return make()
 
 
-def logits(generator: Generator, ids: list[int]) -> np.ndarray:
-    """Of the next token, by a whole pass over BOS and the tokens."""
-    size = len(ids) + 1
-    batch = {
-        "target_inputs": np.array([[BOS, *ids]], np.int32),
-        "target_segments": np.ones((1, size), np.int32),
-        "target_positions": np.arange(size, dtype=np.int32)[None],
-        "target_prompt": np.zeros((1, size), np.int32),
-    }
-    model = generator._programs._blueprint.bind(jax.tree.map(jnp.asarray, jax.device_get(generator._params)))
-    return np.array(jnp.einsum("TD,VD->TV", model(batch)[0], model.output_table())[-1])
+@pytest.fixture(scope="module")
+def generator(case):
+    return case.generator
 
 
-def test_greedy_text_is_the_argmax_of_whole_passes(generator):
-    for prompt, found in zip(PROMPTS, generator.generate(PROMPTS, max_tokens=9, sampling=GREEDY), strict=True):
-        ids, total = generator.tokenizer.encode([prompt])[0], 0.0
-        for token in [*found[0].tokens, *([EOS] if found[0].reason == "end" else [])]:
-            values = logits(generator, ids)
-            values[[PAD, BOS]] = -np.inf
-            assert token == values.argmax()
-            total += values[token] - np.logaddexp.reduce(values)
-            ids.append(token)
-        assert found[0].log_probability == pytest.approx(total, rel=1e-4)
+# --- going on with text ---
+
+
+def test_greedy_text_is_the_argmax_of_whole_passes(case):
+    """Also after the cache has grown, which begins with 32 columns here."""
+    reasons = set()
+    for prompt, [found] in zip(PROMPTS, case.generator.generate(PROMPTS, max_tokens=100, sampling=GREEDY), strict=True):
+        text = [*found.tokens, *([EOS] if found.reason == "end" else [])]
+        ids = case.generator.tokenizer.encode([prompt])[0]
+        inputs = [BOS, *ids, *text[:-1]]
+        assert text == case.likeliest(inputs)[len(ids) :]
+        values_TV = case.log_probabilities(inputs)[len(ids) :]
+        assert found.log_probability == pytest.approx(sum(values_TV[range(len(text)), text]), rel=1e-4)
+        reasons.add(found.reason)
+        assert found.reason == "end" or len(text) == 100
+    assert "limit" in reasons
+    drawn = case.generator.generate(PROMPTS, max_tokens=100, sampling=Sampling(2.0))
+    assert "end" in {text.reason for [text] in drawn}
 
 
 def test_a_text_does_not_depend_on_its_company(generator):
@@ -68,7 +116,7 @@ def test_a_text_does_not_depend_on_its_company(generator):
         alone = generator.generate([prompt], seed=4, **settings)[0]
         assert [text.tokens for text in alone] == [text.tokens for text in found]
     assert together[0] == together[4], "the same prompt gives the same texts"
-    assert together[0][0].tokens != together[0][1].tokens, "samples differ"
+    assert any(first.tokens != second.tokens for first, second in together), "samples differ"
     assert generator.generate(PROMPTS[:1], seed=5, **settings)[0] != together[0], "seeds differ"
 
 
@@ -79,7 +127,7 @@ def test_what_is_streamed_is_what_is_generated(generator):
 
 
 def test_a_stream_never_breaks_a_character():
-    generator = make(bytes_only=True)
+    generator = make(bytes_only=True).generator
     parts = list(generator.stream("ä", max_tokens=60, sampling=Sampling(temperature=3.0)))
     whole = generator.generate(["ä"], max_tokens=60, sampling=Sampling(temperature=3.0))[0][0]
     assert "".join(parts) == whole.text == generator.tokenizer.decode([whole.tokens])[0]
@@ -96,60 +144,113 @@ def test_stop_strings_end_a_text_before_them(generator):
     assert stopped.text == free.text[: free.text.index(stop)]
 
 
+def test_a_penalty_looks_back_on_prompt_and_text(case):
+    [[found]] = case.generator.generate(["abcd"], max_tokens=20, sampling=Sampling(0, repetition_penalty=1.5))
+    ids = case.generator.tokenizer.encode(["abcd"])[0]
+    assert found.tokens == case.likeliest([BOS, *ids, *found.tokens[:-1]], 1.5)[len(ids) :]
+    assert found.tokens != case.generator.generate(["abcd"], max_tokens=20, sampling=GREEDY)[0][0].tokens
+
+
 def test_few_shapes_are_compiled(generator):
-    before = generator._programs.start._cache_size(), generator._programs.advance._cache_size()
-    lengths = range(1, 60)
+    programs = generator.rollout.programs
+    before = programs.start._cache_size(), programs.advance._cache_size()
+    lengths = range(1, 60, 3)
     generator.generate(["a" * length for length in lengths], max_tokens=5, sampling=GREEDY)
     for length in lengths:
         generator.generate(["a" * length], max_tokens=5 + length % 7, sampling=GREEDY)
-    after = generator._programs.start._cache_size(), generator._programs.advance._cache_size()
-    # Prompts up to 16, 32 and 64, in groups of 1, 8 and 32 rows.
-    assert max(b - a for a, b in zip(before, after, strict=True)) <= 9
+    after = programs.start._cache_size(), programs.advance._cache_size()
+    # Prompts up to 16, 32 and 64; alone or in a group of 32.
+    assert max(b - a for a, b in zip(before, after, strict=True)) <= 4
+
+
+def test_other_values_of_settings_compile_nothing(generator):
+    generator.generate(["abc"], max_tokens=3, sampling=Sampling(0.5, top_k=3))
+    compiled = generator.rollout.programs.advance._cache_size()
+    generator.generate(["abc"], max_tokens=7, sampling=Sampling(0.7, top_k=5), seed=9)
+    assert generator.rollout.programs.advance._cache_size() == compiled
 
 
 def test_learned_positions_are_slid_along():
-    """A text longer than them goes on; each token is drawn from what the model can see."""
-    generator = make(positions="learned")
-    found = generator.generate(["abcabc"], max_tokens=50, sampling=GREEDY)[0][0]
-    assert len(found.tokens) == 50 or found.reason == "end"
-    assert "".join(generator.stream("abcabc", max_tokens=50, sampling=GREEDY)) == found.text
-    long = generator.generate(["abcabc" * 9], max_tokens=3, sampling=GREEDY)[0][0]
+    """A text longer than the 16 of them goes on, from its last 8 tokens, as if these began one."""
+    case = make(positions="learned")
+    [[found]] = case.generator.generate(["abcabc"], max_tokens=50, sampling=GREEDY)
+    visible = [BOS, *case.generator.tokenizer.encode(["abcabc"])[0]]
+    for token in [*found.tokens, *([EOS] if found.reason == "end" else [])]:
+        visible = visible[-8:] if len(visible) > 16 else visible
+        assert token == case.likeliest(visible)[-1]
+        visible.append(token)
+    assert len(found.tokens) > 16
+    assert "".join(case.generator.stream("abcabc", max_tokens=50, sampling=GREEDY)) == found.text
+    [[long]] = case.generator.generate(["abcabc" * 9], max_tokens=3, sampling=GREEDY)
     assert len(long.tokens) == 3 or long.reason == "end"
 
 
-@pytest.mark.parametrize("text", ["abcde", "abcdefgh\nä€abcdefgh", ""])
-def test_scores_are_those_of_whole_passes(generator, text):
-    scored = generator.score([text, "ab"])[0]
-    ids = [*generator.tokenizer.encode([text])[0], EOS]
-    assert len(scored.pieces) == len(ids) == len(scored.log_probabilities)
-    piece = generator.config.data.pack_length
-    expected = []
-    for place, token in enumerate(ids):
-        begin = place // piece * piece
-        if begin:
-            continue  # a later piece does not begin with BOS
-        values = logits(generator, ids[begin:place])
-        expected.append(values[token] - np.logaddexp.reduce(values))
-    np.testing.assert_allclose(scored.log_probabilities[: len(expected)], expected, rtol=1e-4, atol=1e-4)
-    assert np.all(scored.log_probabilities < 0)
-    if text:
-        bits = -scored.log_probabilities.sum() / np.log(2) / len(text.encode())
-        assert scored.bits_per_byte == pytest.approx(bits, rel=1e-5)
+def test_other_parameters_make_another_text(generator):
+    other = jax.tree.map(lambda leaf: -leaf, generator._params)
+    settings = {"max_tokens": 10, "sampling": GREEDY}
+    found = generator.generate(["abc"], **settings)
+    assert generator.with_params(other).generate(["abc"], **settings) != found
+    assert generator.generate(["abc"], **settings) == found
+
+
+# --- scoring text ---
+
+
+@pytest.mark.parametrize("overlap", [0, 5, WINDOW - 1])
+def test_scores_are_those_of_whole_passes(case, overlap):
+    """A window begins with the token before it, and what it shares with the one before is not scored again."""
+    texts = ["abcde", "abcdefgh\nä€abcdefgh" * 2, "", "ab" * WINDOW]
+    for text, scored in zip(texts, case.generator.score(texts, overlap=overlap), strict=True):
+        ids = [*case.generator.tokenizer.encode([text])[0], EOS]
+        expected = []
+        for place, token in enumerate(ids):
+            later_windows = max(-(-(place + 1 - WINDOW) // (WINDOW - overlap)), 0)
+            begin = later_windows * (WINDOW - overlap)
+            inputs = [BOS, *ids][begin : place + 1]
+            expected.append(case.log_probabilities(inputs)[-1, token])
+        np.testing.assert_allclose(scored.log_probabilities, expected, rtol=1e-4, atol=1e-4)
+        assert scored.pieces == case.generator.tokenizer.pieces(ids)
+        assert scored.perplexity == pytest.approx(np.exp(-np.mean(expected)), rel=1e-4)
+        if text:
+            assert scored.bits_per_byte == pytest.approx(-np.sum(expected) / np.log(2) / len(text.encode()), rel=1e-4)
+
+
+def test_scoring_compiles_few_shapes():
+    scorer = make().generator
+    for length in range(1, 40, 2):
+        scorer.score(["a" * length])
+    scorer.score(["a" * length for length in range(1, 40, 2)])
+    # One window or a few at a time, of 12 tokens.
+    assert scorer.scorer.program._cache_size() <= 3
+
+
+def test_progress_counts_all_tokens(generator):
+    done = []
+    found = generator.score(["abcdefgh" * 4, "", "ab"], overlap=3, progress=done.append)
+    assert sum(done) == sum(len(scored.pieces) for scored in found)
+
+
+def test_an_overlap_of_a_window_is_refused(generator):
+    with pytest.raises(EvaluationError, match="from 0 to 11"):
+        generator.score(["abc"], overlap=WINDOW)
+
+
+# --- both ---
 
 
 def test_a_mesh_generates_and_scores_the_same():
-    one, eight = make(num_heads=4, num_kv_heads=2, d_model=16), make(8, num_heads=4, num_kv_heads=2, d_model=16)
-    settings = {"max_tokens": 12, "sampling": Sampling(temperature=0.7), "samples": 2}
+    shape = {"num_heads": 4, "num_kv_heads": 2, "d_model": 16}
+    one, eight = make(**shape).generator, make(8, **shape).generator
+    settings = {"max_tokens": 40, "sampling": Sampling(temperature=0.7, repetition_penalty=1.2), "samples": 2}
     ours, expected = eight.generate(PROMPTS, **settings), one.generate(PROMPTS, **settings)
     assert [[text.tokens for text in found] for found in ours] == [[text.tokens for text in f] for f in expected]
-    for a, b in zip(eight.score(PROMPTS), one.score(PROMPTS), strict=True):
+    assert max(len(text.tokens) for found in ours for text in found) == 40, "the cache has grown"
+    for a, b in zip(eight.score(PROMPTS, overlap=2), one.score(PROMPTS, overlap=2), strict=True):
         np.testing.assert_allclose(a.log_probabilities, b.log_probabilities, rtol=1e-4, atol=1e-4)
 
 
 def test_a_single_string_is_refused(generator):
     with pytest.raises(TypeError, match="list of prompts"):
         generator.generate("abc")
-
-
-def test_rows_are_powers_that_hold_them():
-    assert [generator_module._power(n, 16) for n in (0, 1, 16, 17, 100)] == [16, 16, 16, 32, 128]
+    with pytest.raises(TypeError, match="list of texts"):
+        generator.score("abc")

@@ -1,15 +1,22 @@
 """How the next token is drawn from a model's logits.
 
-In this order: tokens that were there already are made less likely (`repetition_penalty`); logits are divided by the
-temperature; of what is then probable, top-k, top-p and min-p each leave less; one of what is left is drawn.
+In this order: tokens that were there already are made less likely (`penalise`); logits are divided by the temperature;
+top-k, top-p and min-p (`keep_top_k`, `keep_top_p`, `keep_min_p`) each leave some of what is then probable; one of what
+is left is drawn. Each is a function of logits alone, and can be used without the others.
 
 Letters: B rows, V vocabulary.
 """
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+# Values of the settings that do something, by name. Which there are is part of a compiled program, their values are
+# not: another temperature compiles nothing.
+Values = dict[str, np.float32 | jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,12 +24,13 @@ class Sampling:
     """Settings of a draw; the defaults draw from the model's own distribution.
 
     Attributes:
-      temperature: logits are divided by it; 0: always the most probable token (greedy), whatever the rest says.
-      top_k: only the k most probable tokens; 0: all.
+      temperature: logits are divided by it; 0: always the most probable token (greedy), whatever top-k, top-p and min-p
+        say.
+      top_k: only the k most probable tokens (Fan et al. 2018); 0: all.
       top_p: only the most probable tokens whose probabilities first add up to p (nucleus; Holtzman et al. 2020).
       min_p: only tokens with at least p times the probability of the most probable one (Nguyen et al. 2024).
-      repetition_penalty: logits of tokens in the prompt or the text so far are divided by it where they are above 0,
-        and multiplied where they are below (Keskar et al. 2019, section 4.1); 1: none.
+      repetition_penalty: tokens of the prompt and of the text so far are made less likely by this factor (CTRL; see
+        `penalise`); 1: none.
 
     Raises:
       ValueError: for a value out of range.
@@ -45,45 +53,97 @@ class Sampling:
             if not holds:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be {range_}.")
 
+    @property
+    def looks_back(self) -> bool:
+        """Whether a draw depends on which tokens there were."""
+        return self.repetition_penalty != 1
 
-def filtered(logits_BV: jax.Array, seen_BV: jax.Array, settings: Sampling) -> jax.Array:
-    """Logits of the distribution that is drawn from; -inf: never. `seen_BV`: tokens that were there already."""
-    if settings.repetition_penalty != 1:
-        penalty = settings.repetition_penalty
-        penalised_BV = jnp.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
-        logits_BV = jnp.where(seen_BV, penalised_BV, logits_BV)
-    if settings.temperature == 0:
-        return logits_BV
-    logits_BV = logits_BV / settings.temperature
-    if 0 < settings.top_k < logits_BV.shape[-1]:
-        logits_BV = _at_least(logits_BV, jax.lax.top_k(logits_BV, settings.top_k)[0][:, -1:])
-    if settings.top_p < 1:
-        falling_BV = -jnp.sort(-logits_BV, axis=-1)
-        probabilities_BV = jax.nn.softmax(falling_BV, axis=-1)
-        # A token stays when those before it do not yet add up to p: the first always does.
-        before_BV = jnp.cumsum(probabilities_BV, axis=-1) - probabilities_BV
-        kept_B1 = jnp.sum(before_BV < settings.top_p, axis=-1, keepdims=True)
-        logits_BV = _at_least(logits_BV, jnp.take_along_axis(falling_BV, kept_B1 - 1, axis=-1))
-    if settings.min_p:
-        highest_B1 = jnp.max(logits_BV, axis=-1, keepdims=True)
-        logits_BV = _at_least(logits_BV, highest_B1 + jnp.log(settings.min_p))
+    def values(self) -> Values:
+        """Of the settings that do something; without a temperature the draw is greedy."""
+        given = {"repetition_penalty": self.repetition_penalty} if self.looks_back else {}
+        if self.temperature:
+            given["temperature"] = self.temperature
+            given |= {"top_k": self.top_k} if self.top_k else {}
+            given |= {"top_p": self.top_p} if self.top_p < 1 else {}
+            given |= {"min_p": self.min_p} if self.min_p else {}
+        return {name: np.float32(value) for name, value in given.items()}
+
+
+def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty: float | jax.Array) -> jax.Array:
+    """Makes tokens less likely that were there already (CTRL; Keskar et al. 2019, section 4.1).
+
+    The paper divides their logits. Where one is below 0, which would make it likelier, it is multiplied.
+    """
+    penalised_BV = jnp.where(logits_BV > 0, logits_BV / penalty, logits_BV * penalty)
+    return jnp.where(seen_BV, penalised_BV, logits_BV)
+
+
+def keep_top_k(logits_BV: jax.Array, k: float | jax.Array) -> jax.Array:
+    """-inf for all but the k largest (Fan et al. 2018); all that equal the last of them stay too."""
+    return _largest(logits_BV, lambda kept_BV: jnp.sum(kept_BV, axis=-1).astype(jnp.float32), k)
+
+
+def keep_top_p(logits_BV: jax.Array, p: float | jax.Array) -> jax.Array:
+    """-inf for all but the nucleus (Holtzman et al. 2020): the fewest of the most probable tokens whose probabilities
+    add up to p or more. All that equal the last of them stay too."""
+    probabilities_BV = jax.nn.softmax(logits_BV, axis=-1)
+    return _largest(logits_BV, lambda kept_BV: jnp.sum(jnp.where(kept_BV, probabilities_BV, 0.0), axis=-1), p)
+
+
+def keep_min_p(logits_BV: jax.Array, p: float | jax.Array) -> jax.Array:
+    """-inf for tokens with less than p times the probability of the most probable one (Nguyen et al. 2024)."""
+    return jnp.where(logits_BV >= jnp.max(logits_BV, axis=-1, keepdims=True) + jnp.log(p), logits_BV, -jnp.inf)
+
+
+def filtered(logits_BV: jax.Array, seen_BV: jax.Array | None, values: Values) -> jax.Array:
+    """Logits of the distribution that is drawn from; -inf: never.
+
+    Args:
+      seen_BV: tokens that were there already, bool; None where no value looks back.
+      values: `Sampling.values()`.
+    """
+    if "repetition_penalty" in values:
+        logits_BV = penalise(logits_BV, seen_BV, values["repetition_penalty"])
+    if "temperature" in values:
+        logits_BV = logits_BV / values["temperature"]
+    for name, keep in (("top_k", keep_top_k), ("top_p", keep_top_p), ("min_p", keep_min_p)):
+        if name in values:
+            logits_BV = keep(logits_BV, values[name])
     return logits_BV
 
 
-def draw(logits_BV: jax.Array, seen_BV: jax.Array, seeds_B: jax.Array, position: jax.Array, settings: Sampling):
+def draw(
+    logits_BV: jax.Array, seen_BV: jax.Array | None, seeds_B: jax.Array, position: jax.Array, values: Values
+) -> jax.Array:
     """The next token of each row: int32 [B].
 
     What is drawn for a row depends on its seed (uint32), the position and its logits, not on the other rows.
     """
-    logits_BV = filtered(logits_BV, seen_BV, settings)
-    if settings.temperature == 0:
+    logits_BV = filtered(logits_BV, seen_BV, values)
+    if "temperature" not in values:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
 
-    def of_row(logits_V: jax.Array, seed: jax.Array) -> jax.Array:
-        return jax.random.categorical(jax.random.fold_in(jax.random.key(seed), position), logits_V)
+    def noise(seed: jax.Array) -> jax.Array:
+        return jax.random.gumbel(jax.random.fold_in(jax.random.key(seed), position), logits_BV.shape[1:])
 
-    return jax.vmap(of_row)(logits_BV, seeds_B).astype(jnp.int32)
+    # The largest of logits with Gumbel noise is a draw from their softmax.
+    return jnp.argmax(logits_BV + jax.vmap(noise)(seeds_B), axis=-1).astype(jnp.int32)
 
 
-def _at_least(logits_BV: jax.Array, least_B1: jax.Array) -> jax.Array:
-    return jnp.where(logits_BV >= least_B1, logits_BV, -jnp.inf)
+def _largest(logits_BV: jax.Array, size_of: Callable[[jax.Array], jax.Array], wanted: float | jax.Array) -> jax.Array:
+    """-inf for all but the fewest largest logits whose size, a function of which are kept, is at least `wanted`.
+
+    Their least is found bit by bit among the numbers of float32, in 32 passes: sorting a row of a large vocabulary
+    takes a CPU many times longer than a step of the model. Where not even all are enough, all stay.
+    """
+    # Floats by their bits, in the order of their values.
+    bits_BV = jax.lax.bitcast_convert_type(logits_BV.astype(jnp.float32), jnp.uint32)
+    sign = jnp.uint32(1 << 31)
+    places_BV = jnp.where(bits_BV >= sign, ~bits_BV, bits_BV | sign)
+
+    def turn(number: jax.Array, least_B: jax.Array) -> jax.Array:
+        tried_B = least_B | (sign >> number.astype(jnp.uint32))
+        return jnp.where(size_of(places_BV >= tried_B[:, None]) >= wanted, tried_B, least_B)
+
+    least_B = jax.lax.fori_loop(0, 32, turn, jnp.zeros_like(places_BV[:, 0]))
+    return jnp.where(places_BV >= least_B[:, None], logits_BV, -jnp.inf)

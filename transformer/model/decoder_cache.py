@@ -47,3 +47,15 @@ class LayerCache:
     def read(self) -> KeysValues:
         """As attention takes them. Nothing is moved: products swap the axes back."""
         return KeysValues(self.keys_BKCH.swapaxes(1, 2), self.values_BKCH.swapaxes(1, 2), self.places)
+
+    def grown(self, columns: int) -> "LayerCache":
+        """With that many columns more, whose positions go on."""
+
+        def longer(cached_BKCH: jax.Array) -> jax.Array:
+            return jnp.pad(cached_BKCH, ((0, 0), (0, 0), (0, columns), (0, 0)))
+
+        more_1C = jnp.arange(1, columns + 1, dtype=jnp.int32)[None]
+        positions_BC = self.places.positions_BT
+        positions_BC = jnp.concatenate([positions_BC, positions_BC[:, -1:] + more_1C], axis=1)
+        places = Places(positions_BC, jnp.ones_like(positions_BC), contiguous=False).whole()
+        return LayerCache(longer(self.keys_BKCH), longer(self.values_BKCH), places)

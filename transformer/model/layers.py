@@ -139,11 +139,15 @@ class Stack(nnx.Module):
 
     def unstacked(self) -> list[nnx.Module]:
         """The layers one by one. Each is a copy: worth it where a loop uses the weights many times, as in decoding."""
-        graph, state = nnx.split(self.layers)
-        return [nnx.merge(graph, jax.tree.map(lambda leaf, i=i: leaf[i], state)) for i in range(self.depth)]
+        return self.of(self.unstacked_parameters())
+
+    def unstacked_parameters(self) -> list[dict[str, Any]]:
+        """The parameters of each layer."""
+        state = nnx.to_pure_dict(nnx.state(self.layers))
+        return [jax.tree.map(lambda leaf, i=i: leaf[i], state) for i in range(self.depth)]
 
     def of(self, parameters: list[dict[str, Any]]) -> list[nnx.Module]:
-        """Layers with these parameters, one by one; whatever the stack's own are."""
+        """Layers with these parameters, one by one, whatever the stack's own are."""
         graph, abstract = nnx.split(self.layers)
 
         def layer(values: dict[str, Any]) -> nnx.Module:

@@ -112,6 +112,14 @@ class DecoderCache:
     prompt_BP: jax.Array  # bool: the prompt's columns that hold a token
     starts_B: jax.Array  # int32: the position of the first token generated
 
+    def generated_columns(self, num_slots: int) -> int:
+        """How many tokens of a hypothesis there is room for."""
+        return (self.own[0].keys_BKCH.shape[2] - self.prompt_BP.shape[1]) // num_slots
+
+    def grown(self, columns: int) -> "DecoderCache":
+        """With room for that many more tokens, of one hypothesis a row."""
+        return dataclasses.replace(self, own=[layer.grown(columns) for layer in self.own])
+
 
 class Decoder(nnx.Module):
     """A stack that predicts the next token, from what it has seen of its own text and, maybe, of another.
