@@ -2,13 +2,11 @@
 
 import dataclasses
 import json
-import os
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from transformer.cli import decoding_flags
+from transformer.cli import decoding_flags, files
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments, Verb
 
@@ -48,8 +46,8 @@ def _define_flags(values: flags.FlagValues) -> None:
 def _run(given: Arguments) -> None:
     if given.flags.sacrebleu and given.flags.test:
         raise UsageError("--sacrebleu and --test name two different test sets: give one of them.")
-    output = _checked(given, "output")
-    json_output = _checked(given, "json_output")
+    output = files.to_write(given, "output")
+    json_output = files.to_write(given, "json_output")
     translator = decoding_flags.open_translator(given)
     from transformer.evaluation.corpus import evaluate
     from transformer.evaluation.phenomena import accuracy_table
@@ -71,20 +69,6 @@ def _run(given: Arguments) -> None:
         output.write_text("".join(f"{line}\n" for line in outputs), encoding="utf-8")
     if json_output:
         json_output.write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _checked(given: Arguments, flag: str) -> Path | None:
-    """The file a flag names, which can be written: better told now than after the translation."""
-    if not given.flags[flag].value:
-        return None
-    path = Path(given.flags[flag].value).expanduser()
-    if path.is_dir():
-        raise UsageError(f"--{flag}={path} is a folder. Name a file in it.")
-    if not path.parent.is_dir():
-        raise UsageError(f"--{flag}={path}: there is no folder {path.parent}. Make it first.")
-    if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise UsageError(f"--{flag}={path}: no permission to write there. Choose another file.")
-    return path
 
 
 def _test_sets(given: Arguments, translator: "Translator") -> list[tuple[str, list[str], list[str]]]:

@@ -3,13 +3,12 @@
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
 from tqdm import tqdm
 
-from transformer.cli import decoding_flags
+from transformer.cli import decoding_flags, files
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments, Verb
 
@@ -20,7 +19,8 @@ _DESCRIPTION = r"""
     transformer generate --workdir=DIR --prompt=TEXT [--temperature=0.8 ...]
 
     Goes on with a text, by a run whose model.architecture is language_model. One continuation of one prompt is printed
-    as it comes; several, each after a line that says of what. In a prompt, \n is a line end.
+    as it comes; several, each after a line that says of what. Ctrl-C ends with what there is. In prompts and in --stop,
+    \n is a line end. The same prompt, seed and settings give the same text, whatever else is asked for.
 
     Examples:
       transformer generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8 --max_tokens=500
@@ -44,16 +44,18 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_float("top_p", 1.0, text, flag_values=values)
     text = "Draw from tokens at least this many times as probable as the most probable one; 0: all."
     flags.DEFINE_float("min_p", 0.0, text, flag_values=values)
-    text = "Makes tokens that were there already less likely, by this factor; 1: does not."
+    text = "Makes tokens of the prompt and of the text so far less likely, by this factor; 1: does not."
     flags.DEFINE_float("repetition_penalty", 1.0, text, flag_values=values)
-    flags.DEFINE_multi_string("stop", [], "A text that ends a continuation. May be repeated.", flag_values=values)
+    flags.DEFINE_multi_string(
+        "stop", [], "A text that ends a continuation, and is left out of it. May be repeated.", flag_values=values
+    )
     flags.DEFINE_integer("seed", 0, "Another one draws other texts.", flag_values=values)
     flags.DEFINE_boolean("json", False, "Print JSON Lines.", flag_values=values)
 
 
 def _run(given: Arguments) -> None:
     chosen = given.flags
-    prompts = list(_prompts(chosen))
+    prompts = list(_prompts(given))
     if not prompts:
         raise UsageError("Nothing to go on with: give --prompt='...' (it may be empty), or --prompts=FILE.")
     generator = decoding_flags.open_generator(given)
@@ -106,17 +108,10 @@ def _print(prompt: str, number: int, text: "Generated", *, as_json: bool) -> Non
     print(f"--- {prompt.splitlines()[0] if prompt.strip() else '(no prompt)'} [{number}]\n{prompt}{text.text}\n")
 
 
-def _prompts(chosen: flags.FlagValues) -> Iterator[str]:
-    yield from map(_unescaped, chosen.prompt)
-    if chosen.prompts is None:
-        return
-    try:
-        content = sys.stdin.buffer.read() if chosen.prompts == "-" else Path(chosen.prompts).read_bytes()
-        yield from map(_unescaped, content.decode().splitlines())
-    except OSError as error:
-        raise UsageError(f"--prompts={chosen.prompts} cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--prompts={chosen.prompts} is not UTF-8 (byte {error.start}).") from None
+def _prompts(given: Arguments) -> Iterator[str]:
+    yield from map(_unescaped, given.flags.prompt)
+    if given.flags.prompts is not None:
+        yield from map(_unescaped, files.read_text(given, "prompts").splitlines())
 
 
 def _unescaped(text: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from absl import flags
 
-from transformer.cli import arguments, config_files
+from transformer.cli import arguments, config_files, files
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import EVERY_FIELD, Arguments, Verb
 from transformer.config import Config
@@ -62,7 +62,7 @@ def _run(given: Arguments) -> None:
     config = arguments.effective_config(given, _base_config(given.flags))
     if not given.flags.topology:
         raise UsageError("--topology is missing: say for which chips, for example --topology=v5e:16x16.")
-    output = _checked(given.flags.json)
+    output = files.to_write(given, "json")
     libtpu.prepare_process()
     from transformer.planning import report
 
@@ -130,16 +130,6 @@ def _base_config(values: flags.FlagValues) -> Config:
     if bool(values.config) == bool(values.workdir):
         raise UsageError("Give --config or --workdir: what is to be planned, for example --config=wmt14_en_de_big.")
     return config_files.load(values.config) if values.config else arguments.saved_config(values.workdir)
-
-
-def _checked(name: str | None) -> Path | None:
-    """Better told now than after the compilation."""
-    if not name:
-        return None
-    path = Path(name).expanduser()
-    if path.is_dir() or not path.parent.is_dir():
-        raise UsageError(f"--json={name}: name a file in a folder that is there.")
-    return path
 
 
 PLAN = Verb(

@@ -3,29 +3,36 @@
 import json
 import math
 import sys
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 from tqdm import tqdm
 
-from transformer.cli import decoding_flags
+from transformer.cli import decoding_flags, files
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments, Verb
+
+if TYPE_CHECKING:
+    from transformer.evaluation.text_score import Scored
 
 # Texts scored together.
 _BLOCK = 256
 
 _DESCRIPTION = """
-    transformer score --workdir=DIR --text=FILE [--documents=file|lines]
+    transformer score --workdir=DIR --text=FILE [--documents=file|lines] [--overlap=N]
 
     Scores text by a run whose model.architecture is language_model: perplexity a token, bits a byte, and with --tokens
     the log-probability of every token. A file is one document, or a line is. A document longer than the run's
-    data.pack_length is read in pieces of that length, each of which knows nothing of those before.
+    data.pack_length is read in windows of that length, of which none knows anything of those before, as in validation.
+    With --overlap each window reads so many tokens of the one before again, which are not scored again: no token but
+    the document's first ones then has less than that to go by. It takes longer, and tells more of the model than of
+    where the windows begin.
 
     Examples:
       transformer score --workdir=runs/shakespeare --text=play.txt
       transformer score --workdir=runs/lm --text=- --documents=lines --tokens < lines.txt
           (a line a token: document, piece, log-probability in nats, with tabs between)
+      transformer score --workdir=runs/lm --text=book.txt --overlap=128
 """
 
 
@@ -35,6 +42,8 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum(
         "documents", "file", ["file", "lines"], "What a document is: the file, or each line.", flag_values=values
     )
+    text = "Tokens that a window reads again of the one before, where a document needs several."
+    flags.DEFINE_integer("overlap", 0, text, lower_bound=0, flag_values=values)
     flags.DEFINE_boolean("tokens", False, "Also print the log-probability of every token.", flag_values=values)
     flags.DEFINE_string("json_output", None, "Write the result to this file as JSON.", flag_values=values)
 
@@ -43,23 +52,24 @@ def _run(given: Arguments) -> None:
     chosen = given.flags
     if chosen.text is None:
         raise UsageError("--text is missing: the file to score, or - for stdin.")
-    texts = _texts(chosen.text, chosen.documents)
+    output = files.to_write(given, "json_output")
+    texts = _texts(given)
     generator = decoding_flags.open_generator(given)
     from transformer.training import processes  # here: JAX comes with it
 
     total, tokens, size = 0.0, 0, 0
-    with tqdm(total=len(texts), unit=" documents", disable=not sys.stderr.isatty(), leave=False) as bar:
+    with tqdm(unit=" tokens", disable=not sys.stderr.isatty(), leave=False) as bar:
         for first in range(0, len(texts), _BLOCK):
-            for number, found in enumerate(generator.score(texts[first : first + _BLOCK]), start=first + 1):
+            scored = generator.score(texts[first : first + _BLOCK], overlap=chosen.overlap, progress=bar.update)
+            for number, found in enumerate(scored, start=first + 1):
                 total += float(found.log_probabilities.sum(dtype="float64"))
                 tokens += len(found.pieces)
                 size += found.num_bytes
                 if chosen.tokens:
-                    for piece, value in zip(found.pieces, found.log_probabilities, strict=True):
-                        print(number, json.dumps(piece, ensure_ascii=False)[1:-1], f"{value:.6f}", sep="\t")
-                bar.update()
+                    _print_tokens(number, found)
     record = {
         "documents": len(texts),
+        "overlap": chosen.overlap,
         "tokens": tokens,
         "bytes": size,
         "loss": -total / tokens,
@@ -73,21 +83,21 @@ def _run(given: Arguments) -> None:
         f"{record['bits_per_byte']:.4f} bits a byte",
         file=stream,
     )
-    if chosen.json_output and processes.speaks():
-        Path(chosen.json_output).write_text(json.dumps(record, indent=2) + "\n")
+    if output and processes.speaks():
+        output.write_text(json.dumps(record, indent=2) + "\n")
 
 
-def _texts(name: str, documents: str) -> list[str]:
-    try:
-        content = (sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()).decode()
-    except OSError as error:
-        raise UsageError(f"--text={name} cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"--text={name} is not UTF-8 (byte {error.start}).") from None
-    texts = content.splitlines() if documents == "lines" else [content]
+def _print_tokens(number: int, found: "Scored") -> None:
+    for piece, value in zip(found.pieces, found.log_probabilities, strict=True):
+        print(number, json.dumps(piece, ensure_ascii=False)[1:-1], f"{value:.6f}", sep="\t")
+
+
+def _texts(given: Arguments) -> list[str]:
+    content = files.read_text(given, "text")
+    texts = content.splitlines() if given.flags.documents == "lines" else [content]
     texts = [text for text in texts if text]
     if not texts:
-        raise UsageError(f"--text={name} is empty: there is nothing to score.")
+        raise UsageError(f"--text={given.flags.text} is empty: there is nothing to score.")
     return texts
 
 

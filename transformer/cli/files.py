@@ -1,0 +1,42 @@
+"""Files that flags name: what is wrong with one is told before anything is computed."""
+
+import os
+import sys
+from pathlib import Path
+
+from transformer.cli.usage import UsageError
+from transformer.cli.verb import Arguments
+
+
+def to_write(given: Arguments, flag: str) -> Path | None:
+    """The file a flag names, which can be written; None where it names none.
+
+    Raises:
+      UsageError: it cannot be.
+    """
+    if not given.flags[flag].value:
+        return None
+    path = Path(given.flags[flag].value).expanduser()
+    if path.is_dir():
+        raise UsageError(f"--{flag}={path} is a folder. Name a file in it.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--{flag}={path}: there is no folder {path.parent}. Make it first.")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UsageError(f"--{flag}={path}: no permission to write there. Choose another file.")
+    return path
+
+
+def read_text(given: Arguments, flag: str) -> str:
+    """What is in the file a flag names; of `-` what comes from stdin.
+
+    Raises:
+      UsageError: it cannot be read, or is not UTF-8.
+    """
+    name = given.flags[flag].value
+    try:
+        content = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
+        return content.decode()
+    except OSError as error:
+        raise UsageError(f"--{flag}={name} cannot be read ({error.strerror}). Check the path.") from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--{flag}={name} is not UTF-8 (byte {error.start}). Convert it first.") from None
