@@ -8,6 +8,8 @@ import pytest
 from transformer import config as config_module
 from transformer.cli import config_files
 from transformer.config import Config
+from transformer.data import corpora
+from transformer.data.tokenizer_training import train_on_documents
 from transformer.model.blueprint import Blueprint, count
 from transformer.training.optimizer import make_schedule
 
@@ -60,6 +62,14 @@ def test_large_language_models_have_the_shapes_they_say(name):
     shape = (model.num_decoder_layers, model.d_model, model.num_heads, model.key_value_heads, model.d_ff)
     assert shape == (layers, d_model, heads, key_value_heads, d_ff)
     assert parameters(config) == pytest.approx(expected, rel=0.01)
+
+
+def test_the_small_language_model_is_tried_at_once():
+    """Without flags it is trained on the phrasebook, of which a part already has as many pieces as it wants."""
+    config = load("lm_small")
+    (name,) = config.data.train
+    documents = corpora.parse(f"{name}:4000", config.data).documents
+    assert train_on_documents(documents, config.tokenizer).source.size == config.tokenizer.vocab_size
 
 
 @pytest.mark.parametrize("name", NAMES)
