@@ -111,6 +111,14 @@ BAD = {
         ["mesh.tensor", "vocabulary of 1001", "Change one"],
     ),
     "heads do not divide": ([*TRAIN, "--config.model.num_heads=7"], ["model.num_heads", "7", "divisor"]),
+    "rotary scaling of other positions": (
+        [*TRAIN, "--config.model.rotary_scaling=linear", "--config.model.rotary_factor=4"],
+        ["model.rotary_scaling", "linear", "Set model.positions=rotary"],
+    ),
+    "rotary scaling by nothing": (
+        [*TRAIN, "--config.model.positions=rotary", "--config.model.rotary_scaling=ntk"],
+        ["model.rotary_scaling", "ntk", "rotary_factor above 1"],
+    ),
     "mesh does not fit": ([*TRAIN, "--config.mesh.data=3"], ["mesh", "3", "-1"]),
     "rows do not divide": (
         [*TRAIN, "--config.training.accumulate=3"],

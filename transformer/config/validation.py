@@ -119,6 +119,14 @@ def _check_positions(config: Config) -> None:
         raise ConfigError("model.d_k", model.key_size, "is odd", "Rotary positions turn pairs: make it even.")
     if model.positions == "rotary" and model.rotary_scaling == "ntk" and model.key_size < 4:
         raise ConfigError("model.d_k", model.key_size, "leaves rotary_scaling=ntk no slow wave", "Make it 4 or more.")
+    if model.rotary_scaling != "none" and (model.positions != "rotary" or model.rotary_factor == 1):
+        missing = "model.positions=rotary" if model.positions != "rotary" else "model.rotary_factor above 1"
+        raise ConfigError(
+            "model.rotary_scaling",
+            model.rotary_scaling,
+            f"does nothing without {missing}",
+            f"Set {missing}, or leave rotary_scaling at none.",
+        )
     if model.rotary_factor != 1 and model.rotary_scaling == "none":
         raise ConfigError(
             "model.rotary_factor", model.rotary_factor, "does nothing", "Set model.rotary_scaling to linear or ntk."
