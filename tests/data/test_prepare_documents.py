@@ -84,6 +84,15 @@ def test_bits_per_byte_of_a_model_that_knows_nothing(config):
     assert bits_per_byte == pytest.approx(math.log2(260) * (1 + 1 / held_out.target_bytes))
 
 
+def test_a_prefix_mask_wants_prompts(config, tmp_path):
+    """Without any it would be trained as a causal one, and generate with one it has never seen."""
+    config.model.mask = "prefix"
+    with pytest.raises(ConfigError, match="model.mask = 'prefix': no text .* has a prompt.* Set model.mask=causal"):
+        prepare(validate(config))
+    config.data.train += (write_sides(tmp_path, "train", PAIRS),)
+    assert any(training.store.prompt_lengths.any() for training in prepare(validate(config)).train)
+
+
 def test_pairs_become_prompts_and_texts(config, tmp_path):
     config.data.train = (write_sides(tmp_path, "train", PAIRS),)
     config.data.validation = (write_sides(tmp_path, "validation", [*PAIRS[:5], ("x", "")]),)

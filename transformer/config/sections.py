@@ -54,7 +54,8 @@ class ModelConfig:
     )
     mask: str = option(
         "causal",
-        "Whom a decoder's inputs see: causal: those before; prefix: a prompt sees all of itself (language models).",
+        "Whom a decoder's inputs see: causal: those before; prefix: a prompt sees all of itself (language models "
+        "trained on pairs, whose sources are prompts).",
         ("causal", "prefix"),
     )
     attention_window: int | None = option(

@@ -37,6 +37,11 @@ class Corpus:
     weight: float
     source: Source | TextSource
 
+    @property
+    def has_prompts(self) -> bool:
+        """Whether its documents begin with prompts: the sources of pairs are."""
+        return not isinstance(self.source, TextSource)
+
     def pairs(self) -> Iterator[tuple[str, str]]:
         """(source, target) sentences without surrounding whitespace, in file order; either may be empty.
 

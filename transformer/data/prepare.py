@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from transformer.config import Config, DataConfig, TokenizerConfig
+from transformer.config import Config, ConfigError, DataConfig, TokenizerConfig
 from transformer.data import corpora
 from transformer.data.cache import Cache, atomic_folder, key_of
 from transformer.data.corpora import Corpus
@@ -73,13 +73,20 @@ def prepare(config: Config, *, tokenizers: Tokenizers | None = None, progress: P
 
     Raises:
       DataError: for a fault in the data.
-      ConfigError: for a tokenizer that does not fit, or a cache that cannot be written.
+      ConfigError: for a tokenizer that does not fit, a cache that cannot be written, or a prefix mask without prompts.
     """
     data = config.data
     form = of_config(config)
     training = [corpora.parse(text, data) for text in data.train]
     validation = [_parse_unweighted(text, data) for text in data.validation]
     test = [_parse_unweighted(text, data) for text in data.test]
+    if config.model.mask == "prefix" and not any(corpus.has_prompts for corpus in training):
+        raise ConfigError(
+            "model.mask",
+            config.model.mask,
+            f"no text of data.train = {data.train} has a prompt that could be seen whole",
+            "Set model.mask=causal, or train on pairs, such as lines:SOURCE_FILES:TARGET_FILES.",
+        )
     corpora.check([*training, *validation, *test])
     # Small, and read first: their faults should not show after an hour of work on the training text.
     validation_items = [item for corpus in validation for item in form.items(corpus)]
