@@ -5,8 +5,17 @@ import json
 
 import pytest
 
-from transformer.config import Config, ConfigError, DataConfig, MeshConfig, ModelConfig, TokenizerConfig
+from transformer.config import (
+    Config,
+    ConfigError,
+    DataConfig,
+    MeshConfig,
+    ModelConfig,
+    TokenizerConfig,
+    TransferConfig,
+)
 from transformer.data.batches import WeightedStore, training_batches
+from transformer.data.rows import Shape
 from transformer.data.store import DocumentStore, TokenStore
 from transformer.planning.errors import DoesNotFitError, PlanError
 from transformer.planning.memory import advice
@@ -40,6 +49,12 @@ def test_the_program_computes_what_the_model_needs(planned):
     encoder = tokens * (2 * 128 * width + 2 * 128 * 256) + pairs * width
     decoder = tokens * (4 * 128 * width + 2 * 128 * 256) + 2 * pairs * width
     assert model_flops(task.config, task.shape) == 6 * (2 * encoder + 2 * decoder + tokens * 128 * 512)
+
+
+def test_the_model_needs_no_gradient_of_what_is_frozen():
+    shape, frozen = Shape(16, 64, 64), dataclasses.replace(config(), transfer=TransferConfig(freeze=("decoder",)))
+    decoder = 16 * 64 * (2 * 128 * 256 + 2 * 128 * 256 + 2 * 128 * 256)  # of a layer, the products with matrices
+    assert model_flops(frozen, shape) == model_flops(config(), shape) - 2 * 2 * decoder
 
 
 def test_memory_by_kind(planned):

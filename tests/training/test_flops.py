@@ -3,10 +3,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.extend.core import jaxprs_in_params
+from jax.interpreters import partial_eval
 
-from transformer.config import ModelConfig
+from transformer.config import ModelConfig, TransferConfig
 from transformer.model.blueprint import Blueprint
+from transformer.training import leaves
 from transformer.training.flops import BatchCounts, count, training_flops
+from transformer.training.trainable import Trainable
 
 
 def segments(*rows):
@@ -70,6 +73,37 @@ def product_flops(jaxpr):
     return total
 
 
+ROWS, SOURCE, TARGET, PIECES = 3, 5, 4, 11
+SIDES = {"source": SOURCE, "source_segments": SOURCE, "source_positions": SOURCE}
+SIDES |= {"target_inputs": TARGET, "target_segments": TARGET, "target_positions": TARGET}
+# Without padding, and of one example a row, so that the formula is what the program does.
+BATCH = {name: np.ones((ROWS, length), np.int32) for name, length in SIDES.items()}
+COUNTED = count(BATCH)
+
+
+def small(**changes) -> ModelConfig:
+    sizes = {"d_model": 16, "num_heads": 2, "d_k": 4, "d_v": 6, "d_ff": 24}
+    return ModelConfig(**(sizes | {"num_encoder_layers": 2, "num_decoder_layers": 3} | changes))
+
+
+def made(config: ModelConfig, transfer: TransferConfig) -> int:
+    """What the program of the gradient with respect to what changes computes."""
+    blueprint = Blueprint.of(config, PIECES, PIECES)
+    trainable = Trainable.of(transfer, blueprint)
+    batch = BATCH if config.architecture == "encoder_decoder" else BATCH | {"target_prompt": BATCH["target_inputs"]}
+
+    def loss(changing, params):
+        model = blueprint.bind(trainable.model(params, changing))
+        return jnp.sum(jnp.einsum("BTD,VD->BTV", model(batch), model.output_table()) ** 2)
+
+    shapes = leaves.named(blueprint.shapes())
+    changing = leaves.nested({name: shapes[name] for name in trainable.changing_names})
+    program = jax.make_jaxpr(jax.grad(loss))(changing, blueprint.shapes()).jaxpr
+    # What compiling drops, such as one of two gradients that are written together.
+    used, _ = partial_eval.dce_jaxpr(program, [True] * len(program.outvars))
+    return product_flops(used)
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -79,21 +113,34 @@ def product_flops(jaxpr):
     ],
 )
 def test_are_the_products_of_the_model_forward_and_backward(changes):
-    # On a batch without padding, of one example a row, the formula is what the program does.
-    sizes = {"d_model": 16, "num_heads": 2, "d_k": 4, "d_v": 6, "d_ff": 24}
-    config = ModelConfig(**(sizes | {"num_encoder_layers": 2, "num_decoder_layers": 3} | changes))
-    rows, source_length, target_length, pieces = 3, 5, 4, 11
-    side = {"source": source_length, "source_segments": source_length, "source_positions": source_length}
-    if config.architecture == "language_model":
-        side = {"target_prompt": target_length}
-    side |= {"target_inputs": target_length, "target_segments": target_length, "target_positions": target_length}
-    batch = {name: np.ones((rows, length), np.int32) for name, length in side.items()}
-    blueprint = Blueprint.of(config, pieces, pieces)
+    config = small(**changes)
+    assert training_flops(config, PIECES, COUNTED) == made(config, TransferConfig())
 
-    def loss(params):
-        model = blueprint.bind(params)
-        logits_BTV = jnp.einsum("BTD,VD->BTV", model(batch), model.output_table())
-        return jnp.sum(logits_BTV**2)
 
-    program = jax.make_jaxpr(jax.grad(loss))(blueprint.shapes())
-    assert training_flops(config, pieces, count(batch)) == product_flops(program.jaxpr)
+@pytest.mark.parametrize("changes", [{}, {"norm": "pre", "tied_embeddings": "none", "num_kv_heads": 1}])
+@pytest.mark.parametrize(
+    "transfer",
+    [
+        {"train_only": ("*_attention",)},
+        {"lora_rank": 2},
+        {"lora_rank": 2, "lora_targets": ("cross_attention/key",)},
+        {"train_only": ("cross_attention/value",)},
+        {"train_only": ("decoder/*/feed_forward",)},
+        {"train_only": ("encoder/*/*/inner",)},
+        {"freeze": ("encoder", "*_embedding")},
+        {"freeze": ("decoder",)},
+        {"train_only": ("target_embedding",)},
+        {"train_only": ("decoder/*/*/norm",)},
+    ],
+)
+def test_gradients_that_nobody_asks_for_are_not_counted(changes, transfer):
+    config, transfer = small(**changes), TransferConfig(**transfer)
+    names = Trainable.of(transfer, Blueprint.of(config, PIECES, PIECES)).changing_names
+    found = training_flops(config, PIECES, COUNTED, names)
+    assert found == made(config, transfer)
+    assert found < training_flops(config, PIECES, COUNTED)
+
+
+def test_all_names_are_all_parameters():
+    names = leaves.named(Blueprint.of(small(), PIECES, PIECES).shapes())
+    assert training_flops(small(), PIECES, COUNTED, names) == training_flops(small(), PIECES, COUNTED)

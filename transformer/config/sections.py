@@ -401,6 +401,11 @@ class TransferConfig:
         "The matrices it is added to, by pattern: of query, key, value, output, inner, gate and outer in the layers.",
     )
 
+    @property
+    def trains_all(self) -> bool:
+        """Whether all of the model's parameters train, and nothing else does."""
+        return not (self.train_only or self.freeze or self.lora_rank)
+
 
 @dataclasses.dataclass
 class MeshConfig:

@@ -19,6 +19,7 @@ from transformer.planning.roofline import Roofline, roofline, utilisation
 from transformer.planning.topology import Topology
 from transformer.planning.traffic import Traffic, largest
 from transformer.training.flops import BatchCounts, training_flops
+from transformer.training.trainable import Trainable
 
 # So many of the instructions with the most memory traffic are kept.
 _MOST = 20
@@ -136,7 +137,11 @@ def model_flops(config: Config, shape: Shape) -> float:
         target_pairs=target * shape.target_length,
         cross_pairs=target * shape.source_length,
     )
-    return training_flops(config.model, vocabulary(config)[1], counts)
+    pieces = vocabulary(config)
+    changing = None
+    if not config.transfer.trains_all:
+        changing = Trainable.of(config.transfer, blueprint.Blueprint.of(config.model, *pieces)).gradients
+    return training_flops(config.model, pieces[1], counts, changing)
 
 
 def _coordinates(devices: Sequence[Any], slices: int) -> list[tuple[int, ...]]:

@@ -4,20 +4,18 @@ Counted are the products of the matrices, 2 operations for each multiply-add, as
 
 - useful tokens only: padding is waste, and shows as lower utilisation;
 - an attention's scores and weighted sums over every pair of tokens of the same example, without halving for causality;
-- the backward pass as twice the forward pass; recomputation (of logits, of activations) counts nothing;
-- norms, softmax, dropout, activations, embedding look-ups and the optimizer: nothing.
+- the backward pass as twice the forward pass, but for gradients that nobody asks for where parameters are frozen;
+  recomputation (of logits, of activations) counts nothing;
+- norms, softmax, dropout, activations, embedding look-ups, adapters' own products and the optimizer: nothing.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Self
 
 import numpy as np
 
 from transformer.config import ModelConfig
-
-# Forward 1; backward 2: a product's gradient is taken with respect to both of its factors.
-TRAINING_PASSES = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,7 +69,9 @@ def _lengths(segments: np.ndarray, largest: int) -> np.ndarray:
     return counts.reshape(rows, largest + 1)[:, 1:]
 
 
-def training_flops(model: ModelConfig, target_vocabulary: int, counts: BatchCounts) -> float:
+def training_flops(
+    model: ModelConfig, target_vocabulary: int, counts: BatchCounts, changing: Collection[str] | None = None
+) -> float:
     """FLOPs of one forward and backward pass over a batch.
 
     Multiply-adds of the forward pass, by symbol of the paper (D d_model, N heads, G heads of keys and values, K d_k,
@@ -84,17 +84,93 @@ def training_flops(model: ModelConfig, target_vocabulary: int, counts: BatchCoun
         output layer, a target        D x target vocabulary
 
     Windows and chunks are counted as if they were not there; so are the vectors of Shaw's positions.
-    """
-    sizes = model.key_size + model.value_size
-    query, key = model.d_model * model.num_heads * sizes, model.d_model * model.key_value_heads * sizes
-    pair = model.num_heads * sizes
-    feed_forward = (3 if model.gated else 2) * model.d_model * model.d_ff
 
-    layers = model.num_decoder_layers
-    own = counts.target_tokens * (query + key + feed_forward) + counts.target_pairs * pair
-    multiply_adds = layers * own + counts.target_tokens * model.d_model * target_vocabulary
+    Args:
+      changing: the parameters of which a gradient is made (`Trainable.gradients`); unset: all.
+    """
+    gradients = _Gradients.of(model, changing)
+    source = _Tokens(counts.source_tokens, gradients.encoder)
+    target = _Tokens(counts.target_tokens, gradients.decoder)
+    layer = _attention(model, gradients, "decoder/layers/self_attention", target, target, counts.target_pairs)
+    layer += _feed_forward(model, gradients, "decoder/layers/feed_forward", target)
     if model.architecture == "encoder_decoder":
-        cross = counts.target_tokens * query + counts.source_tokens * key + counts.cross_pairs * pair
-        encoder = counts.source_tokens * (query + key + feed_forward) + counts.source_pairs * pair
-        multiply_adds += layers * cross + model.num_encoder_layers * encoder
-    return float(TRAINING_PASSES * 2 * multiply_adds)
+        memory = _Tokens(counts.source_tokens, gradients.memory)
+        layer += _attention(model, gradients, "decoder/layers/cross_attention", target, memory, counts.cross_pairs)
+    multiply_adds = model.num_decoder_layers * layer
+    if model.architecture == "encoder_decoder":
+        layer = _attention(model, gradients, "encoder/layers/self_attention", source, source, counts.source_pairs)
+        layer += _feed_forward(model, gradients, "encoder/layers/feed_forward", source)
+        multiply_adds += model.num_encoder_layers * layer
+    output = counts.target_tokens * model.d_model * target_vocabulary
+    table = "output/" if model.tied_embeddings == "none" else "target_embedding/"
+    multiply_adds += _product(output, gradients.output, gradients.has(table))
+    return float(2 * multiply_adds)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Gradients:
+    """Which gradients a backward pass makes: of parameters, and of activations that have any of these before them.
+
+    Attributes:
+      changing: as in `training_flops`.
+      encoder, decoder: of what a stack's layers read. All its layers are one loop, and alike.
+      memory, output: of what the cross-attention, and the output layer, read.
+    """
+
+    changing: Collection[str] | None
+    encoder: bool
+    memory: bool
+    decoder: bool
+    output: bool
+
+    @classmethod
+    def of(cls, model: ModelConfig, changing: Collection[str] | None) -> Self:
+        some = cls(changing, False, False, False, False)
+        if model.architecture == "encoder_decoder":
+            shared = model.tied_embeddings == "all" and some.has("target_embedding/")
+            encoder = some.has("source_", "encoder/") or shared
+            some = dataclasses.replace(some, encoder=encoder, memory=encoder or some.has("encoder_norm/"))
+        decoder = some.memory or some.has("target_", "decoder/")
+        return dataclasses.replace(some, decoder=decoder, output=decoder or some.has("decoder_norm/"))
+
+    def has(self, *beginnings: str) -> bool:
+        """Of a parameter whose name begins so."""
+        return self.changing is None or any(name.startswith(beginnings) for name in self.changing)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tokens:
+    """Vectors that a layer reads, and whether they have a gradient."""
+
+    count: int
+    gradient: bool
+
+
+def _product(multiply_adds: int, *gradients: bool) -> int:
+    """Multiply-adds, forward and backward, of a product of which these factors have a gradient."""
+    return multiply_adds * (1 + sum(gradients))
+
+
+def _attention(
+    model: ModelConfig, gradients: _Gradients, name: str, queries: _Tokens, keys: _Tokens, pairs: int
+) -> int:
+    """Of one layer."""
+    query = model.d_model * model.num_heads * model.key_size
+    key, value = (model.d_model * model.key_value_heads * size for size in (model.key_size, model.value_size))
+    output = model.d_model * model.num_heads * model.value_size
+    of_keys, of_values = (keys.gradient or gradients.has(f"{name}/{matrix}") for matrix in ("key", "value"))
+    return (
+        _product(queries.count * query, queries.gradient, gradients.has(f"{name}/query"))
+        + _product(keys.count * key, keys.gradient, gradients.has(f"{name}/key"))
+        + _product(keys.count * value, keys.gradient, gradients.has(f"{name}/value"))
+        + _product(pairs * model.num_heads * model.key_size, queries.gradient, of_keys)
+        + _product(pairs * model.num_heads * model.value_size, queries.gradient, of_values)
+        + _product(queries.count * output, queries.gradient, gradients.has(f"{name}/output"))
+    )
+
+
+def _feed_forward(model: ModelConfig, gradients: _Gradients, name: str, tokens: _Tokens) -> int:
+    """Of one layer."""
+    matrices = ("inner", "gate", "outer") if model.gated else ("inner", "outer")
+    one = tokens.count * model.d_model * model.d_ff
+    return sum(_product(one, tokens.gradient, gradients.has(f"{name}/{matrix}")) for matrix in matrices)

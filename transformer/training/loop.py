@@ -58,7 +58,12 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
             run.open_loader() as batches,
             Profile(run.workdir.profile, run.resume_step, config.training.profile_steps) as profile,
         ):
-            model_flops = functools.partial(flops.training_flops, config.model, run.prepared.tokenizers.target.size)
+            model_flops = functools.partial(
+                flops.training_flops,
+                config.model,
+                run.prepared.tokenizers.target.size,
+                changing=trainer.trainable.gradients,
+            )
             stopping = StopVote(run.mesh, AHEAD)
             check_finite = FiniteCheck(run, checkpoints, journal)
             rates = Rates(model_flops, top.flops, journal.elapsed)

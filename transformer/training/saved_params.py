@@ -59,7 +59,7 @@ class SavedParams:
             blueprint.shapes(),
             blueprint.shardings(mesh),
         )
-        if not _is_special(self.config.transfer):
+        if self.config.transfer.trains_all:
             return self.reader.restore_params(self.metadata.step, shapes, self.subtree)
         mismatch = leaves.mismatch(leaves.named(shapes), self.shapes())
         if mismatch:
@@ -73,7 +73,7 @@ class SavedParams:
         Raises:
           CheckpointError: they are damaged.
         """
-        if not _is_special(self.config.transfer):
+        if self.config.transfer.trains_all:
             return self.reader.restore_params(self.metadata.step, subtree=self.subtree)
         return leaves.nested(self.read(dict.fromkeys(self.shapes())))
 
@@ -135,11 +135,6 @@ def _of_adapter(matrix: NamedSharding | None, inputs: int, side: lora.Side) -> N
     if matrix is None:
         return None
     return NamedSharding(matrix.mesh, PartitionSpec(*lora.dimensions(tuple(matrix.spec), inputs, side, None)))
-
-
-def _is_special(transfer: TransferConfig) -> bool:
-    """Whether a run with these settings keeps parameters otherwise than the model uses them."""
-    return bool(transfer.train_only or transfer.freeze or transfer.lora_rank)
 
 
 def write(params: Params, origin: SavedParams, directory: epath.PathLike, mesh: Mesh) -> None:

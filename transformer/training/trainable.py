@@ -78,6 +78,11 @@ class Trainable:
         """Whether the model's parameters are the run's, and all train."""
         return not self.adapted and self.own == dict.fromkeys(self.depths)
 
+    @property
+    def gradients(self) -> list[str] | None:
+        """The model's parameters of which a gradient is made; None: of all."""
+        return None if self.is_all else self.changing_names
+
     def axes(self, of_model: Params) -> Params:
         """The logical names of the dimensions of all the run's parameters, from those of the model's."""
         axes = axes_of(of_model)
