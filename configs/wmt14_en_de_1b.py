@@ -4,7 +4,7 @@ NOT of the paper: 8 + 8 layers, d_model 2048, pre-norm, batches of 1,048,576 tok
 for this model, which overfits them: name larger corpora in `data.train` (or keep the dropout and stop early).
 
 Hardware: v5p:4x4x4, 64 chips, parameters copied to each; nobody has run it. By the plan (docs/plans.md) a step there
-takes 285 ms at least, the run 101 chip-hours, and a chip holds 37 GiB. On chips of less memory:
+takes 273 ms at least, the run 97 chip-hours, MFU is 81% at most, and a chip holds 36 GiB. On chips of less memory:
 `--config.mesh.fsdp=16`. Expected on newstest2014: nothing was measured or published for this model and text; the
 paper's big model scores 27.0 to 27.7 by sacreBLEU.
 """
