@@ -3,9 +3,10 @@
 NOT of the paper: 21 + 21 layers, d_model 4096, pre-norm, batches of 1,048,576 tokens a side. WMT's 4.5 M pairs are far
 too few for this model: name larger corpora in `data.train`.
 
-Hardware: meant for v5p:4x4x8, 128 chips, over which parameters and optimizer state are split. Nobody has run it, and no
-plan of it was made: make one before renting (docs/plans.md). Expected on newstest2014: nothing was measured or
-published for this model and text; the paper's big model scores 27.0 to 27.7 by sacreBLEU.
+Hardware: v5p:4x4x8, 128 chips, over which parameters and optimizer state are split; nobody has run it. By the plan
+(docs/plans.md) a step there takes 1.23 s at least, the run 2,190 chip-hours, MFU is 88% at most (72% if no message is
+hidden behind other work), and a chip holds 46 GiB. Expected on newstest2014: nothing was measured or published for this
+model and text; the paper's big model scores 27.0 to 27.7 by sacreBLEU.
 """
 
 from transformer.config import Config
