@@ -2,8 +2,8 @@
 
     python benchmarks/variants.py [--markdown docs/variants.md] [--json variants.json]
 
-Variants are chosen along seven lines (DIMENSIONS). Any two values of different lines stand together in one of the
-combinations that are run here, on tiny models in float32 (all combinations would be 8,192; an error that needs three
+Variants are chosen along eleven lines (DIMENSIONS). Any two values of different lines stand together in one of the
+combinations that are run here, on tiny models in float32 (all combinations would be 23,040; an error that needs three
 values to meet may escape). Of each combination are compared, by the norm of the difference over the norm:
 
     packed    a row of two texts, with the same texts in rows of their own
@@ -42,12 +42,23 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
         "language model": {"architecture": "language_model"},
     },
     "positions": {
-        kind: {"positions": kind, "t5_buckets": 8, "t5_max_distance": 6, "shaw_distance": 3}
-        for kind in ("sinusoidal", "sinusoidal_t2t", "learned", "rotary", "t5", "shaw", "alibi", "none")
+        "sinusoidal": {},
+        "sinusoidal_t2t": {"positions": "sinusoidal_t2t"},
+        "learned": {"positions": "learned"},
+        "rotary": {"positions": "rotary"},
+        "rotary, linear": {"positions": "rotary", "rotary_scaling": "linear", "rotary_factor": 4.0},
+        "rotary, ntk": {"positions": "rotary", "rotary_scaling": "ntk", "rotary_factor": 4.0},
+        "t5": {"positions": "t5", "t5_buckets": 8, "t5_max_distance": 6},
+        "shaw": {"positions": "shaw", "shaw_distance": 3},
+        "alibi": {"positions": "alibi"},
+        "none": {"positions": "none"},
     },
     "mask": {
         "causal": {},
         "prefix": {"mask": "prefix"},
+    },
+    "reach": {
+        "any": {},
         "window": {"attention_window": 3},
         "chunk": {"attention_chunk": 4},
     },
@@ -55,12 +66,21 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
         "multi-head": {},
         "grouped": {"num_kv_heads": 2},
         "multi-query": {"num_kv_heads": 1},
+    },
+    "sizes": {
+        "d_k = d_v": {},
         "d_k, d_v": {"d_k": 6, "d_v": 3},
     },
-    "scores": {
-        "plain": {},
+    "queries and keys": {
+        "as they are": {},
         "QK-norm": {"qk_norm": True},
+    },
+    "scores": {
+        "unbounded": {},
         "soft cap": {"logit_soft_cap": 2.0},
+    },
+    "weights": {
+        "kept": {},
         "dropout": {"attention_dropout": 0.2},
     },
     "norm": {

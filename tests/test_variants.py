@@ -33,6 +33,27 @@ def test_every_pair_is_refused_or_tried():
     assert refused == {"encoder-decoder": "prefix"}
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"mask", "attention_window"},
+        {"num_kv_heads", "d_v"},
+        {"qk_norm", "logit_soft_cap"},
+        {"logit_soft_cap", "attention_dropout"},
+        {"rotary_scaling", "attention_chunk"},
+    ],
+    ids=" and ".join,
+)
+def test_what_can_stand_together_is_a_pair(fields):
+    """Values of one dimension never meet, so each dimension must be of values that exclude each other."""
+    assert any(fields <= changed(choice) for choice in COMBINATIONS)
+
+
+def changed(choice: dict[str, str]) -> set[str]:
+    """The fields of the config that a choice sets."""
+    return {field for dimension, value in choice.items() for field in variants.DIMENSIONS[dimension][value]}
+
+
 def with_every_value() -> list[int]:
     """Few of the combinations, which between them have every value once: those that are tried on several devices."""
     missing = {(dimension, value) for dimension, values in variants.DIMENSIONS.items() for value in values}
