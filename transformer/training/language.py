@@ -3,17 +3,20 @@
 Letters: L layers, N heads, T tokens.
 """
 
+import dataclasses
+import itertools
 import math
 import shlex
 from collections.abc import Callable, Sequence
 
 import jax
 import numpy as np
+from absl import logging
 
 from transformer import sharding
 from transformer.data.batches import Batches, evaluation_batches
 from transformer.data.evaluation_set import EvaluationSet
-from transformer.data.tokenizer import BOS
+from transformer.data.tokenizer import BOS, Tokenizer
 from transformer.decoding.sampling import Sampling
 from transformer.evaluation import attention_picture
 from transformer.evaluation.generator import Generator
@@ -28,7 +31,9 @@ from transformer.training.validation import Validation, loss_sums, mean_losses
 
 PICTURED = 24  # tokens
 PROMPT = 20  # characters of a line that is gone on with
+LONGEST_PROMPT = 400  # characters of a document's own prompt that is gone on from
 CONTINUED = 32  # tokens
+LOOKED_AT = 100, 2000  # held-out texts, and characters of each, that examples are taken from
 
 
 class LanguageTask:
@@ -45,6 +50,13 @@ class LanguageTask:
             {},
             run.mesh,
         )
+        if not keeps(run.prepared.tokenizers.source, run.prepared.validation):
+            logging.warning(
+                "Bits a byte of %s are too low: its tokens do not hold all of the text (unknown characters; of a "
+                "tokenizer made for translation also line ends and spaces). Do not compare them with those of other "
+                "tokenizers.",
+                run.prepared.validation.name,
+            )
 
     def validate(self, params: Params) -> Validation:
         sums = loss_sums(self._run.trainer, params, self._held_out)
@@ -58,16 +70,18 @@ class LanguageTask:
         scores = []
         for test in self._run.prepared.test:
             sums = loss_sums(self._run.trainer, self._scored, self._batches(test))
-            scores += language_scores(sums, test)
+            scores += language_scores(sums, test, kept=keeps(self._run.prepared.tokenizers.source, test))
             between()
         return scores
 
     def draw(self) -> None:
-        """The beginning of a held-out text, which looks at itself, in the last layer."""
-        tokenizer = self._run.prepared.tokenizers.source
-        text = next(text for text in self._run.prepared.validation.targets if text.strip())
-        ids = tokenizer.encode([text[: 8 * PICTURED]])[0][:PICTURED]
-        weights_LNTT = self._attention(ids)
+        """The beginning of a held-out document, which looks at itself, in the last layer."""
+        tokenizer, held_out = self._run.prepared.tokenizers.source, self._run.prepared.validation
+        documents = zip(held_out.sources, held_out.targets, strict=True)
+        encoded = (tokenizer.encode([prompt, text[: 8 * PICTURED]]) for prompt, text in documents)
+        prompt_ids, text_ids = next(ids for ids in encoded if ids[1])
+        ids = [*prompt_ids, *text_ids][:PICTURED]
+        weights_LNTT = self._attention(ids, min(len(prompt_ids), PICTURED))
         if not processes.speaks():
             return
         pieces = tokenizer.pieces(ids)
@@ -80,30 +94,27 @@ class LanguageTask:
         )
 
     def command(self, run: str) -> str:
-        prompt = next((line for line in self._lines() if len(line.split()) > 2), "")[:PROMPT].rstrip()
+        begun = beginnings(self._run.prepared.validation)
+        prompt = next((beginning.prompt for beginning in begun if len(beginning.prompt.split()) > 2), "")
         return f"transformer generate {run} --prompt={shlex.quote(prompt)}"
 
     def _continued(self, params: Params) -> list[Sample]:
-        """Beginnings of held-out lines, and what the model makes of them."""
-        lines = [line for line in self._lines() if len(line) > PROMPT]
-        count = min(self._run.config.evaluation.samples, len(lines))
-        chosen = [lines[i * len(lines) // count] for i in range(count)]
-        prompts = [line[:PROMPT] for line in chosen]
+        """Beginnings of held-out text, and what the model makes of them."""
+        begun = beginnings(self._run.prepared.validation)
+        count = min(self._run.config.evaluation.samples, len(begun))
+        chosen = [begun[i * len(begun) // count] for i in range(count)]
+        prompts = [beginning.prompt for beginning in chosen]
         found = self._generator.with_params(params).generate(prompts, max_tokens=CONTINUED, sampling=Sampling(0.8))
         return [
-            Sample(prompt, line[PROMPT:], texts[0].text.replace("\n", "⏎ "))
-            for prompt, line, texts in zip(prompts, chosen, found, strict=True)
+            Sample(beginning.prompt.rstrip("\n"), beginning.rest, texts[0].text.replace("\n", "⏎ "))
+            for beginning, texts in zip(chosen, found, strict=True)
         ]
-
-    def _lines(self) -> list[str]:
-        """Of the beginning of the validation text."""
-        return [line for text in self._run.prepared.validation.targets[:100] for line in text[:2000].splitlines()]
 
     def _batches(self, text: EvaluationSet) -> Batches:
         return evaluation_batches([text.store], self._run.config.data, self._run.batches.shapes)
 
-    def _attention(self, ids: Sequence[int]) -> np.ndarray:
-        """[L, N, T, T]: row t is what was looked at while token t was chosen."""
+    def _attention(self, ids: Sequence[int], in_prompt: int) -> np.ndarray:
+        """[L, N, T, T]: row t is what was looked at while token t was chosen. The first `in_prompt` are a prompt's."""
         copies = len(self._run.share.blocks)
 
         def rows(values: Sequence[int]) -> np.ndarray:
@@ -113,7 +124,7 @@ class LanguageTask:
             "target_inputs": rows([BOS, *ids[:-1]]),
             "target_segments": rows([1] * len(ids)),
             "target_positions": rows(range(len(ids))),
-            "target_prompt": rows([0] * len(ids)),
+            "target_prompt": rows([1] * in_prompt + [0] * (len(ids) - in_prompt)),
         }
         blueprint = self._run.trainer.blueprint
         program = jax.jit(lambda params, batch: blueprint.bind(params).attention_weights(batch))
@@ -121,15 +132,44 @@ class LanguageTask:
         return sharding.to_host(weights_LBNTT)[:, 0]
 
 
+@dataclasses.dataclass(frozen=True)
+class Beginning:
+    """What a model is given of a text, and how it went on there."""
+
+    prompt: str
+    rest: str
+
+
+def beginnings(held_out: EvaluationSet) -> list[Beginning]:
+    """Where to go on, in the first of held-out documents: behind their own prompts, else behind beginnings of lines."""
+    count, length = LOOKED_AT
+    documents = list(itertools.islice(zip(held_out.sources, held_out.targets, strict=True), count))
+    prompted = [Beginning(prompt, text) for prompt, text in documents if text and 0 < len(prompt) <= LONGEST_PROMPT]
+    if prompted:
+        return prompted
+    lines = [line for _, text in documents for line in text[:length].splitlines() if len(line) > PROMPT]
+    begun = [line[:PROMPT].rstrip() for line in lines]
+    return [Beginning(prompt, line[len(prompt) :]) for prompt, line in zip(begun, lines, strict=True) if prompt]
+
+
+def keeps(tokenizer: Tokenizer, text: EvaluationSet) -> bool:
+    """Whether a text comes back from its tokens, as far as its first documents tell. If not, its bytes are not those
+    that a loss is of."""
+    count, length = LOOKED_AT
+    shown = [document[:length] for document in text.targets[:count]]
+    return tokenizer.decode(tokenizer.encode(shown)) == shown
+
+
 def bits_per_byte(sums: LossSums, text: EvaluationSet) -> float:
     """What a byte of the text costs, so that models with other tokens can be compared."""
     return float(sums.nll) / math.log(2) / text.target_bytes
 
 
-def language_scores(sums: LossSums, text: EvaluationSet) -> list[Score]:
-    """The loss of a text in three units."""
+def language_scores(sums: LossSums, text: EvaluationSet, *, kept: bool) -> list[Score]:
+    """The loss of a text in three units; `kept`: see `keeps`."""
     nll, tokens = float(sums.nll), int(sums.tokens)
     signature = f"tokens:{tokens}|bytes:{text.target_bytes}|unknown:{text.unknown_tokens}|ends:counted"
+    signature += "" if kept else "|text:altered"
     values = {
         "Loss (nats a token)": nll / tokens,
         "Perplexity (a token)": math.exp(min(nll / tokens, 700.0)),
