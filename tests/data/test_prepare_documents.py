@@ -71,6 +71,13 @@ def test_unknown_characters_are_counted(config, tmp_path):
     assert prepare(config).validation.unknown_tokens == 0
 
 
+def test_prompts_are_no_part_of_what_bytes_are_counted_of(config, tmp_path):
+    config.data.validation = (write_sides(tmp_path, "validation", [("old ☃", "house"), ("tree", "old ☃")]),)
+    made = prepare(config)
+    assert made.validation.unknown_tokens == 1
+    assert made.summary().endswith("; 10 tokens of 12 bytes, 1 of them unknown")
+
+
 def test_bits_per_byte_of_a_model_that_knows_nothing(config):
     """As a user of the contract: log2 of the vocabulary for every byte, and the end of the document."""
     config.tokenizer.algorithm = "bytes"

@@ -31,7 +31,15 @@ class EvaluationSet:
     target_bytes: int
 
     @property
+    def target_tokens(self) -> np.ndarray:
+        """Those of the targets that `store` holds, one after the other: of documents without their prompts and ends."""
+        if isinstance(self.store, TokenStore):
+            return self.store.target.tokens
+        documents = self.store.documents
+        within = np.arange(len(documents.tokens)) - np.repeat(documents.offsets[:-1], documents.lengths)
+        return documents.tokens[within >= np.repeat(self.store.prompt_lengths, documents.lengths)]
+
+    @property
     def unknown_tokens(self) -> int:
-        """How many characters the tokenizer has no piece for: of those, no loss per byte tells anything."""
-        held = self.store.target if isinstance(self.store, TokenStore) else self.store.documents
-        return int(np.count_nonzero(held.tokens == UNK))
+        """How many characters of targets the tokenizer has no piece for: of those, no loss per byte tells anything."""
+        return int(np.count_nonzero(self.target_tokens == UNK))

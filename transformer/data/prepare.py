@@ -228,10 +228,10 @@ def _of_text(corpus: TrainingSet | EvaluationSet) -> str:
     """What else is to be said of a set of documents."""
     if isinstance(corpus.store, TokenStore):
         return ""
-    tokens = f"; {len(corpus.store.documents.tokens):,} tokens"
     if isinstance(corpus, TrainingSet):
-        return tokens
-    return f"{tokens} of {corpus.target_bytes:,} bytes, {corpus.unknown_tokens:,} of them unknown"
+        return f"; {len(corpus.store.documents.tokens):,} tokens"
+    tokens = f"{len(corpus.target_tokens):,} tokens of {corpus.target_bytes:,} bytes"
+    return f"; {tokens}, {corpus.unknown_tokens:,} of them unknown"
 
 
 def _nothing_left(name: str, report: FilterReport, store: type[Store], data: DataConfig) -> DataError:
