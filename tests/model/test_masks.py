@@ -43,6 +43,7 @@ SEGMENTS = places([0, 1, 0, 0], [1, 1, 2, 0])
         (Causal() | Prompt(), FOUR, Prompt),
         (Causal() & Window(2), FOUR, Window),
         (Causal() & Chunk(2), FOUR, Chunk),
+        (Given(~np.eye(4, dtype=bool)[None, None]), FOUR, Given),
     ],
 )
 def test_the_docstring_draws_what_it_does(mask, where, shown_by):

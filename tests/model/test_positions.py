@@ -6,7 +6,7 @@ import paper_reference
 from flax import nnx
 from tiny_model import tiny
 
-from transformer.model.positions import LearnedPositions, sinusoids
+from transformer.model.positions import LearnedPositions, sinusoids, tensor2tensor_sinusoids
 
 
 def test_sinusoids_are_the_papers():
@@ -15,6 +15,15 @@ def test_sinusoids_are_the_papers():
     assert ours.dtype == jnp.float32
     # float32 angles: at position 1000 the last bit is 6e-5.
     np.testing.assert_allclose(ours, paper_reference.sinusoids(positions_BT, 16), atol=1e-4)
+
+
+def test_the_sinusoids_of_the_papers_code():
+    """tensor2tensor/layers/common_attention.py, get_timing_signal_1d: timescales from 1 to 10000 in even steps."""
+    places, waves = np.array([[0, 1, 2], [5, 99, 1000]]), 8
+    step = np.log(10_000) / (waves - 1)
+    angles_BTP = places[:, :, None] * np.exp(np.arange(waves) * -step)
+    expected = np.concatenate([np.sin(angles_BTP), np.cos(angles_BTP)], axis=-1)
+    np.testing.assert_allclose(tensor2tensor_sinusoids(jnp.asarray(places), 2 * waves), expected, atol=1e-4)
 
 
 def test_learned_positions_are_rows_of_the_table_and_the_last_repeats():

@@ -202,7 +202,15 @@ class Chunk(Mask):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Given(Mask):
-    """Any array of your own: bool [B or 1, 1, T, S]."""
+    """Any array of your own: bool [B or 1, 1, T, S].
+
+    Given(~eye(4)), what is not the query itself:
+
+        . x x x
+        x . x x
+        x x . x
+        x x x .
+    """
 
     allowed_B1TS: jax.Array
 
