@@ -58,7 +58,7 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
         "prefix": {"mask": "prefix"},
     },
     "reach": {
-        "any": {},
+        "unlimited": {},
         "window": {"attention_window": 3},
         "chunk": {"attention_chunk": 4},
     },
@@ -68,20 +68,20 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
         "multi-query": {"num_kv_heads": 1},
     },
     "sizes": {
-        "d_k = d_v": {},
-        "d_k, d_v": {"d_k": 6, "d_v": 3},
+        "d_v = d_k": {},
+        "d_v < d_k": {"d_k": 6, "d_v": 3},
     },
     "queries and keys": {
-        "as they are": {},
+        "no QK-norm": {},
         "QK-norm": {"qk_norm": True},
     },
     "scores": {
-        "unbounded": {},
+        "no cap": {},
         "soft cap": {"logit_soft_cap": 2.0},
     },
     "weights": {
-        "kept": {},
-        "dropout": {"attention_dropout": 0.2},
+        "no dropout": {},
+        "weight dropout": {"attention_dropout": 0.2},
     },
     "norm": {
         "post, layer": {},

@@ -50,7 +50,9 @@ class ModelConfig:
     biases: bool = option(True, "Biases in the feed-forward network and in LayerNorm; attention has none.")
     qk_norm: bool = option(False, "RMSNorm of each head's queries and keys.")
     logit_soft_cap: float = option(
-        0.0, "Attention scores become cap * tanh(score / cap), as in Gemma 2; 0: they stay.", at_least=0
+        0.0,
+        "Attention scores, with what positions add, become cap * tanh(score / cap), as in Gemma 2; 0: they stay.",
+        at_least=0,
     )
     mask: str = option(
         "causal",
