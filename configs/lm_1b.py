@@ -5,9 +5,10 @@
 
 The text is yours to name: files (`text:jsonl:*.jsonl.gz`) or a prepared TFDS set. A SentencePiece model of 128,256
 pieces is trained on a sample of it, or given by --config.tokenizer.model. Never run. By the plan of the compiled
-program (`transformer plan --config=lm_1b --topology=v5e:8x8`) a step of 64 chips takes 1.24 s at least, MFU at most 60%, and
-4.6 GiB of a chip's 16; with remat=all_but_products it would need 17.2. A quarter of that time is the gradient of the
-output table, read and written once a chunk of the loss: a larger training.loss_chunk_mb, not planned yet, should help.
+program (`transformer plan --config=lm_1b --topology=v5e:8x8`) a step of 64 chips takes 1.24 s at least, MFU at most
+60%, and 4.6 GiB of a chip's 16; with remat=all_but_products it would need 17.2. A quarter of that time is the gradient
+of the output table, read and written once a chunk of the loss: a larger training.loss_chunk_mb, not planned yet,
+should help.
 
 Hardware: 64 chips of TPU v5e or more. Expected loss: not measured.
 """
