@@ -89,6 +89,10 @@ def test_a_shell_reads_what_is_shown(name, value):
     assert get(apply(word), name) == value
 
 
+def test_a_tuple_is_shown_as_people_write_it():
+    assert overrides.shell_text(("query", "value")) == "\"('query', 'value')\""
+
+
 @pytest.mark.parametrize(
     ("word", "message"),
     [

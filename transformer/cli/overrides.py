@@ -133,4 +133,7 @@ def shell_text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple) and len(value) == 1:
         value = value[0]
-    return shlex.quote(str(value))
+    text = str(value)
+    if "'" in text and not set('"$`\\!') & set(text):
+        return f'"{text}"'  # shlex would put every single quote between double ones
+    return shlex.quote(text)
