@@ -173,6 +173,8 @@ def test_merged_equals_unmerged(run, config, tmp_path):
 
     with pytest.raises(WorkdirError, match="--output=.*merged holds a run already"):
         write_merged(saved_at(run, 4), merged, one_device())
+    with pytest.raises(WorkdirError, match="--output=.*config.json is a file. Choose another folder"):
+        write_merged(saved_at(run, 4), Workdir(merged.config / "below"), one_device())
     with tiny_run.on_devices(1), pytest.raises(WorkdirError, match=r"parameters alone.*--config.transfer.init_from=/"):
         Run.open(plain.config, merged)
     again = dataclasses.replace(plain.config, transfer=TransferConfig(init_from=str(merged.root)))

@@ -110,7 +110,7 @@ def write_merged(saved: SavedParams, output: Workdir, mesh: jax.sharding.Mesh) -
     """
     if storage.children(output.checkpoints) or storage.children(output.average):
         raise WorkdirError(f"--output={output.root} holds a run already. Choose another folder.")
-    output.check()
+    output.check("--output")
     params = saved.restore_on_host()
     processes.wait_for_all("the output folder")
     if processes.speaks():

@@ -64,8 +64,8 @@ def plan(
             problems.append(_Problem(name, there[name].shape, f"is there, but {some}nothing here takes over"))
     if problems:
         table = "\n".join(map(str, problems))
-        reason = f"not all of its parameters fit this model (those of {path}):\n{table}\n"
-        raise ConfigError("transfer.init_from", transfer.init_from, reason.rstrip("."), _REMEDY)
+        reason = f"not all of its parameters fit this model (those of {path}):\n{table}\nNothing is begun"
+        raise ConfigError("transfer.init_from", transfer.init_from, reason, _REMEDY)
     return found
 
 

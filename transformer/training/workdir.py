@@ -67,8 +67,11 @@ class Workdir:
     def summary(self) -> Place:
         return self.root / "summary.json"
 
-    def check(self) -> None:
+    def check(self, flag: str = "--workdir") -> None:
         """Whether the directory can be made or written to, as far as can be seen without trying; in a store, by trying.
+
+        Args:
+          flag: that names it, for errors.
 
         Raises:
           WorkdirError, StorageError: it cannot.
@@ -83,9 +86,9 @@ class Workdir:
         while not nearest.exists():
             nearest = nearest.parent
         if not nearest.is_dir():
-            raise WorkdirError(f"--workdir={self.root}: {nearest} is a file. Choose another folder.")
+            raise WorkdirError(f"{flag}={self.root}: {nearest} is a file. Choose another folder.")
         if not os.access(nearest, os.W_OK | os.X_OK):
-            raise WorkdirError(f"--workdir={self.root}: no permission to write in {nearest}. Choose another folder.")
+            raise WorkdirError(f"{flag}={self.root}: no permission to write in {nearest}. Choose another folder.")
 
     def create(self) -> None:
         """Raises WorkdirError when the directory cannot be made. In a store it is there with its first file."""
