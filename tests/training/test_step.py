@@ -363,3 +363,22 @@ def test_a_parameter_that_is_not_finite_is_noticed_at_once():
     table[5, 0] = np.inf
     start = dataclasses.replace(start, params=start.params | {"target_embedding": {"table": table}})
     assert int(course(trainer, BATCHES[:1], start).end.bad_step) == 1
+
+
+# --- other positions than the paper's ---
+
+
+@pytest.mark.parametrize("positions", ["rotary", "t5"])
+def test_an_encoder_decoder_with_other_positions_learns(positions):
+    """A batch by heart, and every parameter moves: T5's tables in both stacks too."""
+    trainer = trainer_of(config_of({"positions": positions}, label_smoothing=0.0, log_every=1))
+    with jax.set_mesh(trainer.mesh):
+        start = jax.device_get(trainer.init())
+    found = course(trainer, BATCHES[:1] * 40, start)
+    first, last = (found.reports[number].window.sums for number in (0, -1))
+    assert first.loss / first.tokens > 0.9 * math.log(VOCABULARY)
+    assert last.loss / last.tokens < 0.5 * math.log(VOCABULARY)
+    before, after = named(start.params), named(found.end.params)
+    assert not [name for name in before if np.array_equal(before[name], after[name])]
+    tables = [name for name in before if name.endswith("relative/table")]
+    assert len(tables) == (2 if positions == "t5" else 0)
