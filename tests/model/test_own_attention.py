@@ -14,7 +14,7 @@ from transformer import config as config_module
 from transformer.config import Config, ConfigError, MeshConfig
 from transformer.model.attention import MultiHeadAttention, attention_class
 from transformer.model.blueprint import Blueprint
-from transformer.model.masks import Places, SameSegment
+from transformer.model.masks import Places, SameSegment, distances
 from transformer.sharding import make_mesh, to_global
 from transformer.training.step import Trainer
 
@@ -97,6 +97,21 @@ def test_trains_by_config_alone():
     for stack, attention in (("encoder", "self"), ("decoder", "self"), ("decoder", "cross")):
         old, new = (params[stack]["layers"][f"{attention}_attention"]["slope"] for params in (before, state.params))
         assert (np.asarray(new) != old).all(), "its own parameters should be trained"
+
+
+class ByDistance(MultiHeadAttention):
+    def scores(self, q_BTNH, places, memory):
+        return super().scores(q_BTNH, places, memory) - jnp.abs(distances(places, memory.places))[:, None]
+
+
+def test_how_far_another_text_is_goes_by_position():
+    """In a packed row the second pair's two sides begin at different columns, as long as both sides of the row are."""
+    one, two = examples_of((3, 4), (4, 3))
+    batch = batch_of([[one, two], [one], [two]], source_length=8, target_length=8)
+    blueprint = blueprint_of(tiny(attention=f"{__name__}:ByDistance", positions="none"))
+    hidden_BTD = quick_jit(lambda params: blueprint.bind(params)(batch))(random_params(blueprint))
+    assert relative(hidden_BTD[0, :4], hidden_BTD[1, :4]) < 1e-5
+    assert relative(hidden_BTD[0, 4:7], hidden_BTD[2, :3]) < 1e-5
 
 
 def test_cached_equals_uncached():

@@ -123,4 +123,6 @@ def target_places(batch: Batch) -> Places:
 
 def _source_of(memory: Memory) -> Callable[[Layer], Source]:
     """The encoder's output as each layer's cross-attention reads it."""
-    return lambda layer: Source(layer.cross_attention.keys_values(memory.hidden_BSD, memory.places), SameSegment())
+    # Columns of the two sides of a packed row do not run alike: how far they are apart is told by position.
+    places = dataclasses.replace(memory.places, contiguous=False)
+    return lambda layer: Source(layer.cross_attention.keys_values(memory.hidden_BSD, places), SameSegment())
