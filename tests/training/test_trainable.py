@@ -35,7 +35,10 @@ def compile_quickly():
 
 
 def with_transfer(transfer: TransferConfig, model: dict = PRE, **training) -> Config:
-    return dataclasses.replace(config_of(model, **training), transfer=transfer)
+    """With weight decay, which must not reach what is frozen."""
+    config = config_of(model, **training)
+    config.optimizer.name, config.optimizer.weight_decay = "adamw", 0.1
+    return dataclasses.replace(config, transfer=transfer)
 
 
 @functools.cache
