@@ -9,7 +9,7 @@ learning rate is in the table. No checkpoint is chosen by the test files: all ar
 sacreBLEU with the base's beam. Rows whose folder is there are not trained again.
 
 Prints the machine, a table and, as its last line, one JSON object. The full size takes about half an hour on two idle
-cores; --tiny tries the program.
+cores; --tiny tries the program with a few steps on a few lines.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from absl import logging
 from machine import machine
 
 from transformer.cli import config_files
-from transformer.config import Config, TransferConfig, put
+from transformer.config import Config, TransferConfig, from_json, put
 from transformer.training.loop import train
 from transformer.training.saved_run import choose
 from transformer.training.workdir import Workdir
@@ -73,7 +73,7 @@ def copy_lines(files: list[str], count: int | None, folder: Path, name: str) -> 
     """The first lines of two files as a corpus."""
     sides = []
     for file, side in zip(files, ("source", "target"), strict=True):
-        sides.append(folder / f"{name}.{side}")
+        sides.append(folder / f"{name}-{count or 'all'}.{side}")
         with open(file, encoding="utf-8") as lines:
             sides[-1].write_text("".join(itertools.islice(lines, count)), encoding="utf-8")
     return f"lines:{sides[0]}:{sides[1]}"
@@ -105,8 +105,11 @@ def row_config(method: Method, base: Config, base_workdir: Path, folder: Path, a
 
 def summary_of(config: Config, workdir: Path) -> dict:
     """What a run came to; one that is done is not trained again."""
-    if not (workdir / "summary.json").is_file() and train(config, workdir) is None:
-        raise SystemExit("Stopped. The same command goes on.")
+    if not (workdir / "summary.json").is_file():
+        if train(config, workdir) is None:
+            raise SystemExit("Stopped. The same command goes on.")
+    elif from_json((workdir / "config.json").read_text()) != config:
+        raise SystemExit(f"{workdir} holds a run with other settings. Give the same as then, or another --workdir.")
     return json.loads((workdir / "summary.json").read_text())
 
 
@@ -115,13 +118,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--train", nargs=2, required=True, metavar=("EN", "DE"), help="Aligned line files.")
     parser.add_argument("--test", nargs=2, required=True, metavar=("EN", "DE"), help="Others, to be scored on.")
     parser.add_argument("--base", type=Path, help="A trained run of configs/phrasebook.py; unset: it is trained.")
-    parser.add_argument("--pairs", type=int, default=20_000, help="Training pairs: the first ones of the files.")
+    parser.add_argument("--pairs", type=int, help="Training pairs: the first ones of the files; unset: 20,000.")
     parser.add_argument("--sentences", type=int, help="Test sentences: the first ones; unset: all.")
-    parser.add_argument("--steps", type=int, default=500, help="Of each row.")
+    parser.add_argument("--steps", type=int, help="Of each row; unset: 500.")
     parser.add_argument("--workdir", type=Path, help="Where the runs are kept; unset: nowhere.")
     parser.add_argument("--tiny", action="store_true", help="Small enough to try the program.")
     parser.add_argument("--json", type=Path, help="Also write the result to this file.")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    arguments.pairs = arguments.pairs or (400 if arguments.tiny else 20_000)
+    arguments.steps = arguments.steps or (4 if arguments.tiny else 500)
+    arguments.sentences = arguments.sentences or (20 if arguments.tiny else None)
+    return arguments
 
 
 def main() -> None:
