@@ -154,7 +154,7 @@ def main() -> None:
                     "method": method.name,
                     "learning_rate": method.learning_rate,
                     "bleu": round(done["scores"][0]["value"], 2),
-                    "interval": done["scores"][0]["interval"],
+                    "confidence": done["scores"][0]["confidence"],
                     "parameters": done["sizes"]["parameters"],
                     "trained": done["sizes"]["trained"],
                     "optimizer_mb": round(done["sizes"]["optimizer_bytes"] / 1e6, 3),
