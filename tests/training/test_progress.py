@@ -25,8 +25,13 @@ class Terminal:
         self.stream = os.fdopen(keyboard, "w", encoding="utf-8")
 
     def shown(self):
+        # What was written arrives after a while, and in parts: a mark tells its end.
+        self.stream.write("\f")
         self.stream.flush()
-        return os.read(self._screen, 100_000).decode().replace("\r", "\n").splitlines()
+        arrived = b""
+        while not arrived.endswith(b"\f"):
+            arrived += os.read(self._screen, 100_000)
+        return arrived[:-1].decode().replace("\r", "\n").splitlines()
 
     def __enter__(self):
         return self
