@@ -35,7 +35,7 @@ def ours(text: Path) -> dict:
         seconds = time.perf_counter() - start
         lines = [json.loads(line) for line in Path(folder, "run", "metrics.jsonl").read_text().splitlines()]
         summary = json.loads(Path(folder, "run", "summary.json").read_text())
-    losses = [line["validation/loss"] for line in lines if "validation/loss" in line]
+    losses = [line["val/loss"] for line in lines if "val/loss" in line]
     return {"seconds": seconds, "in_the_loop": summary["seconds"], "loss": losses[-1]}
 
 
