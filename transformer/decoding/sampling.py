@@ -145,5 +145,6 @@ def _largest(logits_BV: jax.Array, size_of: Callable[[jax.Array], jax.Array], wa
         tried_B = least_B | (sign >> number.astype(jnp.uint32))
         return jnp.where(size_of(places_BV >= tried_B[:, None]) >= wanted, tried_B, least_B)
 
-    least_B = jax.lax.fori_loop(0, 32, turn, jnp.zeros_like(places_BV[:, 0]))
+    nothing_B = 0 * jnp.max(places_BV, axis=-1)  # split over devices as the rows are; zeros made anew need not be
+    least_B = jax.lax.fori_loop(0, 32, turn, nothing_B)
     return jnp.where(places_BV >= least_B[:, None], logits_BV, -jnp.inf)

@@ -55,7 +55,8 @@ class LayerCache:
             return jnp.pad(cached_BKCH, ((0, 0), (0, 0), (0, columns), (0, 0)))
 
         more_1C = jnp.arange(1, columns + 1, dtype=jnp.int32)[None]
-        positions_BC = self.places.positions_BT
-        positions_BC = jnp.concatenate([positions_BC, positions_BC[:, -1:] + more_1C], axis=1)
+        positions_BC = sharding.place(self.places.positions_BT, "batch", None)
+        more_BC = sharding.place(positions_BC[:, -1:] + more_1C, "batch", None)
+        positions_BC = jnp.concatenate([positions_BC, more_BC], axis=1)
         places = Places(positions_BC, jnp.ones_like(positions_BC), contiguous=False).whole()
         return LayerCache(longer(self.keys_BKCH), longer(self.values_BKCH), places)
