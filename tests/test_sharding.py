@@ -218,6 +218,13 @@ def test_a_batch_is_split_by_rows_over_data_and_fsdp(mesh):
     assert starts == {0, 2, 4, 6}
 
 
+def test_a_batch_that_is_here_as_a_whole_is_split_by_rows_alone(mesh):
+    rows = np.arange(24, dtype=np.int32).reshape(4, 6)
+    array = sharding.split_rows({"source": rows}, mesh)["source"]
+    np.testing.assert_array_equal(array, rows)
+    assert {shard.data.shape for shard in array.addressable_shards} == {(1, 6)}
+
+
 def test_stored_shardings_follow_the_names(mesh):
     names = {"a": {"b": ("layers", "embed", "heads", None)}, "c": (None,)}
     assert stored_shardings(mesh, names) == {

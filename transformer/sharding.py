@@ -353,3 +353,9 @@ def to_global(
         return jax.make_array_from_callback((share.count * size, *rows.shape[1:]), sharding, part)
 
     return {name: whole(rows) for name, rows in batch.items()}
+
+
+def split_rows(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]:
+    """A batch [B, T] that every process has whole, as global arrays whose rows are split, and lengths not."""
+    share = data_share(mesh)
+    return to_global({name: share.of(rows) for name, rows in batch.items()}, mesh, ("batch", None))

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.decoding.sampling import Sampling, draw, filtered
+from transformer.decoding.sampling import Sampling, draw, filtered, log_probabilities
 
 ROWS, VOCABULARY = 5, 30
 LOGITS = np.random.default_rng(0).normal(0, 2, (ROWS, VOCABULARY)).astype(np.float32)
@@ -55,6 +55,17 @@ def test_filters_are_those_of_plain_numpy(settings):
     ours = jax.nn.softmax(filtered(jnp.asarray(LOGITS), jnp.asarray(SEEN), settings.values()), axis=-1)
     expected = np.stack([plain(*row, settings) for row in zip(LOGITS, SEEN, strict=True)])
     np.testing.assert_allclose(ours, expected, atol=1e-6)
+
+
+def test_log_probabilities_are_of_the_softmax_for_any_shape_of_tokens():
+    tokens = np.random.default_rng(2).integers(0, VOCABULARY, (2, ROWS))
+    logits = np.stack([LOGITS, -LOGITS])
+    logits[0, 0, 0] = -np.inf  # of another token, which cannot be drawn
+    tokens[0, 0] = 1
+    ours = log_probabilities(jnp.asarray(logits), jnp.asarray(tokens))
+    softmax = np.exp(logits) / np.sum(np.exp(logits), axis=-1, keepdims=True)
+    expected = np.log(np.take_along_axis(softmax, tokens[..., None], axis=-1)[..., 0])
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
 
 
 def test_draws_follow_the_distribution():

@@ -130,6 +130,12 @@ def draw(
     return jnp.argmax(logits_BV + jax.vmap(noise)(seeds_B), axis=-1).astype(jnp.int32)
 
 
+def log_probabilities(logits_BV: jax.Array, tokens_B: jax.Array) -> jax.Array:
+    """Of tokens under a model's own distribution, whatever they were drawn from: [B], or any shape of tokens."""
+    chosen_BV = jax.nn.one_hot(tokens_B, logits_BV.shape[-1], dtype=bool)
+    return jnp.sum(jnp.where(chosen_BV, logits_BV, 0), axis=-1) - jax.nn.logsumexp(logits_BV, axis=-1)
+
+
 def _largest(logits_BV: jax.Array, size_of: Callable[[jax.Array], jax.Array], wanted: float | jax.Array) -> jax.Array:
     """-inf for all but the fewest largest logits whose size, a function of which are kept, is at least `wanted`.
 

@@ -157,9 +157,7 @@ class Rollout:
         return seen_BV
 
     def _place(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        share = sharding.data_share(self._mesh)
-        own = {name: share.of(array) for name, array in arrays.items()}
-        return sharding.to_global(own, self._mesh, ("batch", None))
+        return sharding.split_rows(arrays, self._mesh)
 
 
 def _different(texts: Sequence[Continuation]) -> list[tuple[int, ...]]:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from transformer import sharding
 from transformer.data.tokenizer import BOS, EOS, PAD
-from transformer.decoding.sampling import Values, draw
+from transformer.decoding.sampling import Values, draw, log_probabilities
 from transformer.model.blueprint import Blueprint, Params
 from transformer.model.transformer import DecoderCache
 
@@ -124,9 +124,9 @@ class RolloutPrograms:
             # No text goes on with either.
             possible_BV = logits_BV.at[:, jnp.array([PAD, BOS])].set(-jnp.inf)
             tokens_B = draw(possible_BV, state.seen_BV, seeds_B1[:, 0], made + found.count, values)
-            chosen_BV = tokens_B[:, None] == jnp.arange(logits_BV.shape[-1])[None]
-            gains_B = jnp.sum(jnp.where(chosen_BV, logits_BV, 0), axis=-1) - jax.nn.logsumexp(logits_BV, axis=-1)
-            seen_BV = None if state.seen_BV is None else state.seen_BV | chosen_BV
+            gains_B = log_probabilities(logits_BV, tokens_B)
+            drawn_BV = jax.nn.one_hot(tokens_B, logits_BV.shape[-1], dtype=bool)
+            seen_BV = None if state.seen_BV is None else state.seen_BV | drawn_BV
             return (
                 State(tokens_B, state.steps + 1, seen_BV, cache),
                 Made(

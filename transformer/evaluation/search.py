@@ -121,10 +121,7 @@ class Search:
             limits = np.minimum(limits, self._longest)
         positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape) * segments
         whole = {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}
-        # Every process has all sentences, and gives its devices their rows.
-        share = sharding.data_share(self._mesh)
-        own = {name: share.of(array) for name, array in whole.items()}
-        arrays = sharding.to_global(own, self._mesh, ("batch", None))
+        arrays = sharding.split_rows(whole, self._mesh)
         most = length - 1 + settings.extra_length
         return arrays, most if self._longest is None else min(most, self._longest)
 

@@ -8,12 +8,12 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from transformer import sharding
 from transformer.data.tokenizer import BOS
+from transformer.decoding.sampling import log_probabilities
 from transformer.evaluation import shapes
 from transformer.evaluation.errors import EvaluationError
 from transformer.model.blueprint import Blueprint, Params
@@ -127,18 +127,15 @@ class TextScorer:
             batch["target_inputs"][row, :size] = [before, *targets[:-1]]
             batch["target_segments"][row, :size] = 1
             batch["target_positions"][row, :size] = np.arange(size)
-        share = sharding.data_share(self._mesh)
-        own = {name: share.of(array) for name, array in batch.items()}
         with jax.set_mesh(self._mesh):
-            return sharding.to_host(self.program(params, sharding.to_global(own, self._mesh, ("batch", None))))
+            return sharding.to_host(self.program(params, sharding.split_rows(batch, self._mesh)))
 
     def _score(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
         """The log-probability of every target, [B, T]."""
         model = self._blueprint.bind(params)
         logits_BTV = float32_product("BTD,VD->BTV", model(batch), model.output_table(), model.config.dtype)
         logits_BTV = sharding.place(logits_BTV, "batch", None, None)
-        chosen_BTV = batch["targets"][:, :, None] == jnp.arange(self._vocab_size)[None, None]
-        return jnp.sum(jnp.where(chosen_BTV, logits_BTV, 0), axis=-1) - jax.nn.logsumexp(logits_BTV, axis=-1)
+        return log_probabilities(logits_BTV, batch["targets"])
 
 
 def _windows(sizes: Sequence[int], length: int, overlap: int) -> Iterator[_Window]:

@@ -136,7 +136,7 @@ class Translator:
         target = self.translate([source])[0] if target is None else target
         source_ids = [*self.tokenizers.source.encode([source])[0], EOS]
         target_ids = [*self.tokenizers.target.encode([target])[0], EOS]
-        copies = len(sharding.data_share(self._mesh).blocks)
+        copies = sharding.row_shards(self._mesh)
 
         def rows(ids: Sequence[int]) -> np.ndarray:
             return np.tile(np.asarray(ids, np.int32), (copies, 1))
@@ -150,7 +150,7 @@ class Translator:
             "target_positions": rows(range(len(target_ids))),
         }
         with jax.set_mesh(self._mesh):
-            weights = self._attention_program(self._params[0], sharding.to_global(batch, self._mesh, ("batch", None)))
+            weights = self._attention_program(self._params[0], sharding.split_rows(batch, self._mesh))
         encoder_LBNSS, decoder_LBNTT, cross_LBNTS = sharding.to_host(
             (weights.encoder_LBNSS, weights.decoder_LBNTT, weights.cross_LBNTS)
         )

@@ -115,7 +115,7 @@ class LanguageTask:
 
     def _attention(self, ids: Sequence[int], in_prompt: int) -> np.ndarray:
         """[L, N, T, T]: row t is what was looked at while token t was chosen. The first `in_prompt` are a prompt's."""
-        copies = len(self._run.share.blocks)
+        copies = sharding.row_shards(self._run.mesh)
 
         def rows(values: Sequence[int]) -> np.ndarray:
             return np.tile(np.asarray(values, np.int32), (copies, 1))
@@ -128,7 +128,7 @@ class LanguageTask:
         }
         blueprint = self._run.trainer.blueprint
         program = jax.jit(lambda params, batch: blueprint.bind(params).attention_weights(batch))
-        weights_LBNTT = program(self._scored, sharding.to_global(batch, self._run.mesh, ("batch", None)))
+        weights_LBNTT = program(self._scored, sharding.split_rows(batch, self._run.mesh))
         return sharding.to_host(weights_LBNTT)[:, 0]
 
 
