@@ -7,7 +7,7 @@ time in a new work directory. With --peers also a GPT written here in PyTorch (e
 `scaled_dot_product_attention`) with nanoGPT's shape, batch, optimizer, steps and estimates of the loss (20 batches of
 each split, every 250 steps), in turns with the other; it neither reads text nor starts a process in its time.
 
-Prints the machine, a table of medians and, as its last line, one JSON object. About a minute a run.
+Prints the machine, a table of medians and, as its last line, one JSON object. About two minutes a run.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Characters of a text file, such as tiny Shakespeare, by nanoGPT's recipe for a CPU: half a minute.
+"""Characters of a text file, such as tiny Shakespeare, by nanoGPT's recipe for a CPU: about two minutes.
 
     transformer train --config=shakespeare_char:input.txt --workdir=runs/shakespeare
 
