@@ -1,18 +1,14 @@
 """generate and score, on a language model of characters that was trained for a moment."""
 
-import io
 import json
 import math
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import tiny_run
 
 import transformer
-from transformer.cli import process
-from transformer.cli.main import main
 from transformer.evaluation.generator import Generator
 
 TEXT = "".join(f"{english}. {german}.\n" for english, german in tiny_run.pairs())
@@ -32,24 +28,6 @@ def run(tmp_path_factory):
     config.training.steps = config.evaluation.every = config.checkpoint.every = 24
     tiny_run.train_steps(config, folder / "run")
     return folder / "run"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command in this process, on one device and from stdin's bytes; gives exit code, stdout and stderr."""
-    monkeypatch.setattr(process, "start", lambda given: None)
-
-    def command(*words, stdin=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = 0
-        with tiny_run.on_devices(1):
-            try:
-                main(list(words))
-            except SystemExit as end:
-                code = end.code
-        return code, *capsys.readouterr()
-
-    return command
 
 
 # --- generate ---

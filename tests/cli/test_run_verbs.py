@@ -1,6 +1,5 @@
 """The verbs that use a trained run, on a tiny one: translate, evaluate, average."""
 
-import io
 import json
 import shutil
 import sys
@@ -12,8 +11,6 @@ import tiny_run
 
 import transformer
 from transformer import config as config_module
-from transformer.cli import process
-from transformer.cli.main import main
 from transformer.model.attention import MultiHeadAttention
 
 SOURCES = ["anna is very kind", "", "ben is not tall today", "clara is quite young"]
@@ -29,24 +26,6 @@ def copy(run, tmp_path):
     """The run, to be changed."""
     shutil.copytree(run, tmp_path / "copy")
     return tmp_path / "copy"
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Runs a command in this process, on one device and from stdin's bytes; gives exit code, stdout and stderr."""
-    monkeypatch.setattr(process, "start", lambda given: None)
-
-    def command(*words, stdin=b""):
-        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(stdin)))
-        code = 0
-        with tiny_run.on_devices(1):
-            try:
-                main(list(words))
-            except SystemExit as end:
-                code = end.code
-        return code, *capsys.readouterr()
-
-    return command
 
 
 def text(lines):
