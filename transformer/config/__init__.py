@@ -6,6 +6,7 @@ The dataclasses are mutable because flags are written into them; nothing changes
 """
 
 from transformer.config.field_info import FieldInfo, example, fields, get, nearest_field, put, unknown_field
+from transformer.config.model import ModelConfig
 from transformer.config.options import Bounds, ConfigError
 from transformer.config.saved import check_code, code_flag, from_json, to_json
 from transformer.config.sections import (
@@ -15,7 +16,6 @@ from transformer.config.sections import (
     DecodingConfig,
     EvaluationConfig,
     MeshConfig,
-    ModelConfig,
     OptimizerConfig,
     TokenizerConfig,
     TrainingConfig,

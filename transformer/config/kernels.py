@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from transformer.config.sections import ModelConfig
+from transformer.config.model import ModelConfig
 
 # Kernels that never hold an attention's scores in main memory, and the platform each is for.
 FUSED = {"splash": "tpu", "cudnn": "gpu"}
