@@ -75,8 +75,8 @@ def test_imports_point_down(own):
                 assert FLOORS[other] < FLOORS[own], f"{path} imports {name}, which is not on a lower floor"
 
 
-def test_only_checkpoint_knows_orbax():
-    assert {module_name(path) for path in MODULES if "orbax" in libraries(path)} <= {"transformer.training.checkpoint"}
+def test_only_the_files_of_arrays_know_orbax():
+    assert {module_name(path) for path in MODULES if "orbax" in libraries(path)} <= {"transformer.training.array_files"}
 
 
 def test_data_is_without_jax():

@@ -16,7 +16,7 @@ from absl import logging
 from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
 
 from transformer.config import CheckpointConfig
-from transformer.training import checkpoint, leaves, manifest
+from transformer.training import array_files, leaves, manifest
 from transformer.training.averaging import mean
 from transformer.training.checkpoint import CheckpointError, CheckpointReader, Checkpoints
 
@@ -279,7 +279,7 @@ def hold(monkeypatch, module, name, may_go_on, meanwhile=lambda: None):
 @pytest.mark.parametrize("stage", ["copying", "writing"])
 def test_an_interrupt_loses_nothing(checkpoints, monkeypatch, stage):
     may_go_on = threading.Event()
-    held = (checkpoint.ocp, "save_async") if stage == "copying" else (manifest, "write")
+    held = (array_files.ocp, "save_async") if stage == "copying" else (manifest, "write")
     main = threading.get_ident()
     hold(monkeypatch, *held, may_go_on, meanwhile=lambda: signal.pthread_kill(main, signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
@@ -292,13 +292,13 @@ def test_an_interrupt_loses_nothing(checkpoints, monkeypatch, stage):
 
 def test_what_orbax_dropped_is_not_declared_complete(checkpoints, monkeypatch):
     save(checkpoints, 1)
-    save_async = checkpoint.ocp.save_async
+    save_async = array_files.ocp.save_async
 
     def drop_one(path, arrays, **options):
         kept = {name: array for name, array in leaves.named(arrays).items() if name != "params/output"}
         return save_async(path, leaves.nested(kept), **options)
 
-    monkeypatch.setattr(checkpoint.ocp, "save_async", drop_one)
+    monkeypatch.setattr(array_files.ocp, "save_async", drop_one)
     with pytest.raises(CheckpointError, match="params/output is not in it"):
         save(checkpoints, 2)
     assert checkpoints.steps() == [1]
@@ -455,13 +455,13 @@ def test_what_settings_keep(tmp_path):
 
 def test_nothing_is_deleted_before_the_new_one_is_complete(tmp_path, monkeypatch):
     present = []
-    original = checkpoint.Checkpoints._delete
+    original = Checkpoints._delete
 
     def watched(self, path):
         present.append(self.steps())
         original(self, path)
 
-    monkeypatch.setattr(checkpoint.Checkpoints, "_delete", watched)
+    monkeypatch.setattr(Checkpoints, "_delete", watched)
     with Checkpoints(tmp_path, CheckpointConfig(keep_last=1, keep_best=0), metric="bleu") as checkpoints:
         for step in (1, 2, 3):
             save(checkpoints, step)

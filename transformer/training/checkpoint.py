@@ -8,37 +8,25 @@ One step is one directory, and alone is enough to resume or to translate:
       tokenizer/          the SentencePiece models
       manifest.json       size and checksum of every file, written last: without it the step does not exist
 
-In an object store the same: objects appear whole, in whatever order, and the manifest comes last there too. Orbax
-writes and reads gs:// itself, every process its part. Of other stores it knows nothing: their arrays pass through a
-folder.
+In an object store the same: objects appear whole, in whatever order, and the manifest comes last there too.
 
 Containers (dataclasses, NamedTuples, lists) are saved as nested dicts of their field names and indices, so reading
-needs none of the classes. The only file that imports Orbax.
+needs none of the classes.
 """
 
-import contextlib
 import dataclasses
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any, Self
 
 import jax
-import numpy as np
 from absl import logging
 from etils import epath
-from orbax.checkpoint import multihost
-from orbax.checkpoint import v1 as ocp
 
 from transformer.config import CheckpointConfig
-from transformer.training import leaves, manifest, metadata, retention, storage
+from transformer.training import array_files, leaves, manifest, metadata, retention, storage
 from transformer.training.background import Background
 from transformer.training.metadata import Metadata
-
-_STATE = "state"
-_BARRIER_MS = 600_000
-# Orbax writes to 1000.orbax-checkpoint-tmp and renames.
-_ORBAX_TEMPORARY = ".orbax-checkpoint-tmp"
 
 
 class CheckpointError(Exception):
@@ -130,8 +118,8 @@ class CheckpointReader:
         Raises:
           CheckpointError: as `restore`.
         """
-        with _read_by_orbax(self.path(self._sound_step(step))) as source:
-            return self._arrays(source)
+        with array_files.opened(self.path(self._sound_step(step))) as source:
+            return array_files.saved(source)
 
     def restore_arrays(self, step: int, where: Mapping[str, jax.sharding.Sharding | None]) -> dict[str, Any]:
         """Some arrays of a checkpoint, each where it is to lie; None: in the host's memory. Others are not read.
@@ -139,22 +127,22 @@ class CheckpointReader:
         Raises:
           CheckpointError: as `restore`, and for a name that is not there.
         """
-        with _read_by_orbax(self.path(self._sound_step(step))) as source:
-            saved = self._arrays(source)
+        with array_files.opened(self.path(self._sound_step(step))) as source:
+            saved = array_files.saved(source)
             absent = [name for name in where if name not in saved]
             if absent:
                 raise CheckpointError(f"{self.path(step)} has no {', '.join(absent)}.")
             wanted = {
-                name: _on_host(saved[name])
+                name: array_files.on_host(saved[name])
                 if place is None
                 else jax.ShapeDtypeStruct(saved[name].shape, saved[name].dtype, sharding=place)
                 for name, place in where.items()
             }
-            return self._read(source, wanted)
+            return array_files.read(source, wanted)
 
     def _entries(self) -> list[tuple[int, epath.Path]]:
         """Every directory that is, was or should have become a checkpoint, with its step, oldest first."""
-        names = [(path.name.removesuffix(_ORBAX_TEMPORARY), path) for path in storage.children(self._directory)]
+        names = [(path.name.removesuffix(array_files.TEMPORARY), path) for path in storage.children(self._directory)]
         return sorted((int(name), path) for name, path in names if name.isdecimal())
 
     def _sound_step(self, step: int | None) -> int:
@@ -200,37 +188,26 @@ class CheckpointReader:
         return scores
 
     def _load(self, step: int, abstract: Any, subtree: str = "") -> Any:
-        with _read_by_orbax(self.path(step)) as source:
+        with array_files.opened(self.path(step)) as source:
             return self._load_from(source, self.path(step), abstract, subtree)
 
     def _load_from(self, source: epath.PathLike, path: epath.Path, abstract: Any, subtree: str) -> Any:
         prefix = f"{subtree}/" if subtree else ""
-        saved = leaves.named(ocp.metadata(source, _STATE).metadata)
-        saved = {name: leaf for name, leaf in saved.items() if name.startswith(prefix)}
+        saved = {name: leaf for name, leaf in array_files.saved(source).items() if name.startswith(prefix)}
         if not saved:
             raise CheckpointError(f"{path} has no {subtree}.")
         if abstract is None:
-            wanted = {name: _on_host(leaf) for name, leaf in saved.items()}
+            wanted = {name: array_files.on_host(leaf) for name, leaf in saved.items()}
         else:
             wanted = {prefix + name: leaves.placed(leaf) for name, leaf in leaves.named(abstract).items()}
         mismatch = leaves.mismatch(wanted, saved)
         if mismatch:
             raise CheckpointError(f"{path} does not fit: {mismatch}. Build the state from the config saved with it.")
 
-        arrays = self._read(source, wanted)
+        arrays = array_files.read(source, wanted)
         if abstract is None:
             return leaves.nested({name.removeprefix(prefix): array for name, array in arrays.items()})
         return jax.tree.unflatten(jax.tree.structure(abstract), [arrays[name] for name in wanted])
-
-    def _arrays(self, source: epath.PathLike) -> dict[str, jax.ShapeDtypeStruct]:
-        saved = leaves.named(ocp.metadata(source, _STATE).metadata)
-        return {name: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for name, leaf in saved.items()}
-
-    def _read(self, source: epath.PathLike, wanted: Mapping[str, Any]) -> dict[str, Any]:
-        context = ocp.Context()
-        context.pytree.loading.partial_load = True
-        with context:
-            return leaves.named(ocp.load(source, leaves.nested(wanted), checkpointable_name=_STATE))
 
 
 class Checkpoints(CheckpointReader):
@@ -328,25 +305,14 @@ class Checkpoints(CheckpointReader):
         primary = jax.process_index() == 0
         if primary:
             self._clean(superseded)
-        with _written_by_orbax(path) as target:
-            with _saving_context():
-                response = ocp.save_async(target, arrays, checkpointable_name=_STATE)
-            # On a CPU Orbax holds views, not copies; JAX does not let a viewed buffer be donated.
-            copied.set()
-            response.result()
-            # Orbax has been seen to drop what it was given: only what is there is declared complete.
-            if primary:
-                lost = leaves.mismatch(leaves.named(arrays), leaves.named(ocp.metadata(target, _STATE).metadata))
-                if lost:
-                    raise CheckpointError(lost)
+        array_files.write(path, arrays, copied)
         if primary:
             for name, content in files.items():
                 (path / name).parent.mkdir(parents=True, exist_ok=True)
                 (path / name).write_bytes(content)
             manifest.write(path, step)
             self._delete_unkept()
-        # Through the coordinator, not the devices: those are training.
-        multihost.get_barrier_sync_fn()(key=f"saved {path}", timeout_ms=_BARRIER_MS)
+        array_files.wait_for_all(path)
 
     def _clean(self, superseded: list[int]) -> None:
         for step in superseded:
@@ -372,46 +338,8 @@ class Checkpoints(CheckpointReader):
 
 def check_place(directory: epath.PathLike) -> None:
     """Raises CheckpointError where the processes of this run could not save together."""
-    if jax.process_count() > 1 and storage.in_store(directory) and not _is_known_to_orbax(directory):
+    if jax.process_count() > 1 and not array_files.known_to_orbax(directory):
         raise CheckpointError(
             f"{directory}: several processes can save to gs://BUCKET/RUN or to a folder that all of them see, "
             "not to this kind of store."
         )
-
-
-def _is_known_to_orbax(directory: epath.PathLike) -> bool:
-    return not storage.in_store(directory) or os.fspath(directory).startswith("gs://")
-
-
-def _written_by_orbax(directory: epath.Path) -> contextlib.AbstractContextManager[epath.PathLike]:
-    """Where Orbax can write what shall be in `directory` at the end of the block."""
-    if _is_known_to_orbax(directory):
-        return contextlib.nullcontext(directory)
-    return storage.written_as_folder(directory)
-
-
-def _read_by_orbax(directory: epath.Path) -> contextlib.AbstractContextManager[epath.PathLike]:
-    """Where Orbax can read what is in `directory`."""
-    return contextlib.nullcontext(directory) if _is_known_to_orbax(directory) else storage.read_as_folder(directory)
-
-
-def _on_host(leaf: Any) -> np.ndarray:
-    """What Orbax wants for an array to be read as numpy: one like it. This one takes no memory."""
-    return np.broadcast_to(np.zeros((), leaf.dtype), leaf.shape)
-
-
-def _saving_context() -> ocp.Context:
-    context = ocp.Context()
-    # Trained weights are noise to a compressor: 8% smaller for 2.5 times the time.
-    context.array.saving.use_compression = False
-    # Otherwise a save caught by the end of the program waits ten minutes for its directory before it gives up.
-    context.asynchronous.create_directories_asynchronously = False
-    return context
-
-
-def _not_orbax_chatter(record: Any) -> bool:
-    return record.levelno >= logging.converter.STANDARD_WARNING or "orbax" not in record.pathname
-
-
-# Orbax tells of every stage of every save at INFO, through the logger that is also ours.
-logging.get_absl_logger().addFilter(_not_orbax_chatter)
