@@ -254,7 +254,8 @@ def test_settings_that_cannot_be(config, changes, message):
 
 def test_rows_need_not_hold_the_longest_sentence(config):
     config.data.max_length, config.model.positions, config.model.max_length = 1000, "learned", 32
-    validate(config)
+    assert config.data.max_length > config.data.pack_length
+    assert validate(config) is config
 
 
 @pytest.mark.parametrize(

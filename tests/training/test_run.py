@@ -7,6 +7,7 @@ from transformer import config as config_module
 from transformer.config import ConfigError
 from transformer.training import resume
 from transformer.training import run as run_module
+from transformer.training.checkpoint import CheckpointReader
 from transformer.training.run import Run
 from transformer.training.workdir import Workdir
 
@@ -76,6 +77,9 @@ def test_the_optimizer_may_change_on_resume(tmp_path):
     config.training.steps, config.optimizer.clip_norm = 3, 0.5
     config.optimizer.name, config.optimizer.weight_decay = "adamw", 0.01
     tiny_run.train_steps(config, tmp_path / "workdir")
+    resumed = CheckpointReader(tmp_path / "workdir/checkpoints").read_metadata()
+    assert resumed.step == 3
+    assert config_module.from_json(resumed.config_json).optimizer == config.optimizer
 
 
 def test_small_batches_for_the_papers_schedule(tmp_path, caplog):
