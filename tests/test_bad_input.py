@@ -119,6 +119,22 @@ BAD = {
         [*TRAIN, "--config.model.positions=rotary", "--config.model.rotary_scaling=ntk"],
         ["model.rotary_scaling", "ntk", "rotary_factor above 1"],
     ),
+    "a base of no rotary positions": (
+        [*TRAIN, "--config.model.rotary_base=500000"],
+        ["model.rotary_base = 500000.0", "model.positions = sinusoidal", "Set model.positions=rotary", "at 10000.0"],
+    ),
+    "buckets of no T5 positions": (
+        [*TRAIN, "--config.model.positions=shaw", "--config.model.t5_buckets=16"],
+        ["model.t5_buckets = 16", "model.positions = shaw", "Set model.positions=t5, or leave t5_buckets at 32"],
+    ),
+    "a distance of no T5 positions": (
+        [*TRAIN, "--config.model.t5_max_distance=64"],
+        ["model.t5_max_distance = 64", "Set model.positions=t5, or leave t5_max_distance at 128"],
+    ),
+    "a distance of no Shaw positions": (
+        [*TRAIN, "--config.model.positions=t5", "--config.model.shaw_distance=8"],
+        ["model.shaw_distance = 8", "model.positions = t5", "Set model.positions=shaw"],
+    ),
     "mesh does not fit": ([*TRAIN, "--config.mesh.data=3"], ["mesh", "3", "-1"]),
     "rows do not divide": (
         [*TRAIN, "--config.training.accumulate=3"],

@@ -8,6 +8,7 @@ from typing import Any
 
 from transformer.config.field_info import FieldInfo, example, fields, get
 from transformer.config.kernels import FUSED, obstacles
+from transformer.config.model import ModelConfig
 from transformer.config.options import ConfigError
 from transformer.config.sections import SPECIAL_PIECES, Config, TransferConfig
 
@@ -100,8 +101,16 @@ def _check_model(config: Config) -> None:
         )
 
 
+# What belongs to one kind of positions.
+_OF_POSITIONS = {"rotary": ("rotary_base",), "t5": ("t5_buckets", "t5_max_distance"), "shaw": ("shaw_distance",)}
+
+
 def _check_positions(config: Config) -> None:
     model, data = config.model, config.data
+    for positions, names in _OF_POSITIONS.items():
+        if model.positions != positions:
+            reason = f"does nothing with model.positions = {model.positions}"
+            _check_unset("model", model, names, reason, f"Set model.positions={positions}")
     if model.positions in ("sinusoidal", "sinusoidal_t2t") and model.d_model % 2:
         raise ConfigError("model.d_model", model.d_model, "is odd", "Sinusoids come in pairs: make it even.")
     # The longest that training text gets: a language model's is cut into rows.
@@ -280,9 +289,11 @@ _OF_ADAPTERS = ("lora_alpha", "lora_targets")
 def _check_transfer(config: Config) -> None:
     transfer = config.transfer
     if transfer.init_from is None:
-        _check_unset(transfer, _OF_A_START, "there is no run to start from", "init_from to its work directory")
+        remedy = "Set transfer.init_from to its work directory"
+        _check_unset("transfer", transfer, _OF_A_START, "there is no run to start from", remedy)
     if not transfer.lora_rank:
-        _check_unset(transfer, _OF_ADAPTERS, "there are no adapters", "lora_rank, to 8 for example")
+        remedy = "Set transfer.lora_rank, to 8 for example"
+        _check_unset("transfer", transfer, _OF_ADAPTERS, "there are no adapters", remedy)
     if transfer.init_from is not None and transfer.vocabulary == "same" and config.tokenizer.model is not None:
         raise ConfigError(
             "tokenizer.model",
@@ -307,12 +318,15 @@ def _check_transfer(config: Config) -> None:
         )
 
 
-def _check_unset(transfer: TransferConfig, names: tuple[str, ...], reason: str, wanted: str) -> None:
-    """Refuses settings that would do nothing."""
-    for field in dataclasses.fields(transfer):
-        value = getattr(transfer, field.name)
+def _check_unset(
+    section: str, values: ModelConfig | TransferConfig, names: tuple[str, ...], reason: str, remedy: str
+) -> None:
+    """Refuses settings of a section that would do nothing."""
+    for field in dataclasses.fields(values):
+        value = getattr(values, field.name)
         if field.name in names and value != field.default:
-            raise ConfigError(f"transfer.{field.name}", value, reason, f"Set transfer.{wanted}, or leave this out.")
+            unset = f"or leave {field.name} at {field.default}."
+            raise ConfigError(f"{section}.{field.name}", value, reason, f"{remedy}, {unset}")
 
 
 def _check_mesh(config: Config) -> None:
