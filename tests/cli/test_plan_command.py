@@ -45,6 +45,32 @@ def test_slices_come_from_the_topology(compiled):
     assert compiled[0].mesh.shape["slices"] == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "decides"),
+    [
+        (["--config.transfer.init_from=runs/mine"], "transfer.init_from = runs/mine"),
+        (["--config.tokenizer.model=pieces.model"], "tokenizer.model = "),
+        (["--config.tokenizer.algorithm=characters"], "the characters of the training text"),
+        (["--config.transfer.init_from=runs/mine", "--config.tokenizer.algorithm=bytes"], "transfer.init_from = runs/mine"),
+    ],
+    ids=str,
+)
+def test_a_vocabulary_that_is_not_read_is_assumed_aloud(words, decides, compiled, capsys):
+    main(["plan", "--config=phrasebook", "--topology=v5e:2x2", "--config.tokenizer.vocab_size=1234", *words])
+    told = capsys.readouterr().err
+    assert "a vocabulary of 1,234 pieces" in told and decides in told
+    [task] = compiled
+    assert program.vocabulary(task.config) == (1234, 1234)
+
+
+@pytest.mark.parametrize(("algorithm", "size"), [("bytes", 260), ("bpe", 1234)])
+def test_a_vocabulary_that_the_config_tells_is_not_spoken_of(algorithm, size, compiled, capsys):
+    words = [f"--config.tokenizer.algorithm={algorithm}", "--config.tokenizer.vocab_size=1234"]
+    main(["plan", "--config=phrasebook", "--topology=v5e:2x2", *words])
+    assert "vocabulary" not in capsys.readouterr().err
+    assert program.vocabulary(compiled[0].config) == (size, size)
+
+
 def test_what_does_not_fit_is_told_and_written(compiled, monkeypatch, tmp_path, capsys):
     def refuse(task):
         raise errors.DoesNotFitError(20 * 2**30, 15 * 2**30, 2**30, ("Take less.",))

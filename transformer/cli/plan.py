@@ -66,6 +66,7 @@ def _run(given: Arguments) -> None:
     libtpu.prepare_process()
     from transformer.planning import report
 
+    _tell_vocabulary(config)
     if given.flags.search:
         _search(given, config, output)
         return
@@ -117,6 +118,17 @@ def _search(given: Arguments, config: Config, output: Path | None) -> None:
             for result in results
         ]
         output.write_text(json.dumps(records, indent=2) + "\n", encoding="utf-8")
+
+
+def _tell_vocabulary(config: Config) -> None:
+    """What was assumed of the vocabulary, where something decides that a plan does not read."""
+    from transformer.planning.program import vocabulary_from
+
+    decides = vocabulary_from(config)
+    if decides:
+        size = config.tokenizer.vocab_size
+        told = f"Planned for a vocabulary of {size:,} pieces; how many the run has is decided by {decides}."
+        print(f"{told} If you know, say so by --config.tokenizer.vocab_size=N.", file=sys.stderr)
 
 
 def _with_slices(config: Config, slices: int) -> Config:

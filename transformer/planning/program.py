@@ -121,9 +121,18 @@ def _refusal(error: Exception, config: Config, fixed: int) -> PlanError:
 
 
 def vocabulary(config: Config) -> tuple[int, int]:
-    """Pieces of the source and of the target, as the config asks for."""
-    size = config.tokenizer.known_size or config.tokenizer.vocab_size
-    return size, size
+    """Pieces of the source and of the target, as the config asks for; where it cannot tell, tokenizer.vocab_size."""
+    asked = config.tokenizer.vocab_size if vocabulary_from(config) else config.tokenizer.known_size
+    return asked, asked
+
+
+def vocabulary_from(config: Config) -> str | None:
+    """What decides how many pieces a run has, which a plan does not read; None: the config alone."""
+    if config.transfer.init_from is not None and config.transfer.vocabulary == "same":
+        return f"transfer.init_from = {config.transfer.init_from}"
+    if config.tokenizer.model is not None:
+        return f"tokenizer.model = {config.tokenizer.model}"
+    return "the characters of the training text" if config.tokenizer.known_size is None else None
 
 
 def longest_shape(config: Config) -> Shape:
