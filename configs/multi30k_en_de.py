@@ -1,4 +1,4 @@
-"""Multi30k English-German: 29,000 image captions in line files of your own, on a CPU in under 90 minutes.
+"""Multi30k English-German: 29,000 image captions in line files of your own, on a CPU in under an hour.
 
     transformer train --config=configs/multi30k_en_de.py:FOLDER --workdir=runs/multi30k
 
