@@ -76,3 +76,4 @@ def test_the_model_sees_prompt_and_text_or_the_last_of_it():
     text.forget(2)
     text.add([7], [0.0])
     assert text.visible == [5, 6, 7]
+    assert text.seen == {1, 4, 5, 6, 7}

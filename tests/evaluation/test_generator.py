@@ -185,6 +185,22 @@ def test_learned_positions_are_slid_along():
     assert len(long.tokens) == 3 or long.reason == "end"
 
 
+def test_a_penalty_looks_back_on_what_is_no_longer_visible():
+    case, penalty = make(positions="learned"), 1.3
+    [[found]] = case.generator.generate(["abcabc"], max_tokens=50, sampling=Sampling(0, repetition_penalty=penalty))
+    visible = [BOS, *case.generator.tokenizer.encode(["abcabc"])[0]]
+    seen = set(visible)
+    for token in found.tokens:
+        visible = visible[-8:] if len(visible) > 16 else visible
+        logits_V = case.logits(visible)[-1]
+        logits_V[list(seen)] *= np.where(logits_V[list(seen)] > 0, 1 / penalty, penalty)
+        logits_V[[PAD, BOS]] = -np.inf
+        assert token == logits_V.argmax()
+        visible.append(token)
+        seen.add(token)
+    assert len(found.tokens) > 25, "it was slid along twice"
+
+
 def test_other_parameters_make_another_text(generator):
     other = jax.tree.map(lambda leaf: -leaf, generator._params)
     settings = {"max_tokens": 10, "sampling": GREEDY}

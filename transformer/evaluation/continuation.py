@@ -42,6 +42,8 @@ class Continuation:
         self.ended = False
         # What the model sees: the prompt from BOS and the tokens since, or the last of them.
         self.visible = [BOS, *prompt]
+        # All that was ever visible, which a repetition penalty looks back on.
+        self.seen = set(self.visible)
         self._reason: Reason = "limit"
         self._stop = [text for text in stop if text]
         self._stream = stream
@@ -61,6 +63,7 @@ class Continuation:
                 return
             self._tokens.append(token)
             self.visible.append(token)
+            self.seen.add(token)
             self._append(self._stream.add(token))
 
     def close(self) -> None:

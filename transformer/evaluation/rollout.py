@@ -150,10 +150,10 @@ class Rollout:
         return min(shapes.power_of_two(room, LEAST_ROOM), max(LEAST_ROOM, 2 ** int(math.log2(max(affordable, 1)))))
 
     def _seen(self, texts: Sequence[Continuation], rows: int) -> np.ndarray:
-        """Which tokens each row has had."""
+        """Which tokens each row has had, those too that the model no longer sees."""
         seen_BV = np.zeros((rows, self._vocab_size), bool)
         for row, text in enumerate(texts):
-            seen_BV[row, text.visible] = True
+            seen_BV[row, sorted(text.seen)] = True
         return seen_BV
 
     def _place(self, arrays: dict[str, np.ndarray]) -> dict[str, jax.Array]:
