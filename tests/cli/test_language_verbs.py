@@ -58,6 +58,16 @@ def test_prompts_of_stdin_give_json_lines(command, run):
         assert record["reason"] in ("end", "stop", "limit")
 
 
+def test_prompts_end_at_line_ends_alone(command, run):
+    prompts = ["anna\u2028ben", "", "clara\x0cis", "david\x85"]
+    file = "\ufeff" + "\r\n".join(prompts)
+    code, out, _ = command(
+        "generate", f"--workdir={run}", "--prompts=-", "--max_tokens=1", "--json", stdin=file.encode()
+    )
+    assert code == 0
+    assert [json.loads(line)["prompt"] for line in out.split("\n") if line] == prompts
+
+
 def test_several_prompts_are_told_apart(command, run):
     words = ["--prompt=anna", "--prompt=", "--max_tokens=4", "--temperature=0"]
     code, out, err = command("generate", f"--workdir={run}", *words)
@@ -82,6 +92,8 @@ def test_an_interrupted_stream_ends_its_line(command, run, monkeypatch):
         ([], "--prompt="),
         (["--prompt=a", "--top_p=2"], "--top_p = 2.0: must be above 0 and at most 1"),
         (["--prompts=nowhere.txt"], "nowhere.txt cannot be read"),
+        (["--prompt=anna \udcff"], "is not UTF-8 (character 5)"),
+        (["--prompt=anna", "--stop=\udcff"], "is not UTF-8 (character 0)"),
     ],
     ids=str,
 )
@@ -138,6 +150,13 @@ def test_lines_are_documents_and_windows_overlap(command, run, tmp_path):
         assert out.startswith("2 documents, ")
         losses[overlap] = out.splitlines()[1]
     assert losses[0] != losses[20]
+
+
+def test_documents_have_the_numbers_of_their_lines(command, run):
+    words = ["--text=-", "--documents=lines", "--tokens"]
+    code, out, _ = command("score", f"--workdir={run}", *words, stdin="a\n\nb\u2028b\r\n".encode())
+    assert code == 0
+    assert [line.split("\t")[0] for line in out.splitlines()] == ["1", "1", "3", "3", "3", "3"]
 
 
 @pytest.mark.parametrize(

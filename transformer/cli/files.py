@@ -27,7 +27,7 @@ def to_write(given: Arguments, flag: str) -> Path | None:
 
 
 def read_text(given: Arguments, flag: str) -> str:
-    """What is in the file a flag names; of `-` what comes from stdin.
+    """What is in the file a flag names, without a byte order mark; of `-` what comes from stdin.
 
     Raises:
       UsageError: it cannot be read, or is not UTF-8.
@@ -35,8 +35,20 @@ def read_text(given: Arguments, flag: str) -> str:
     name = given.flags[flag].value
     try:
         content = sys.stdin.buffer.read() if name == "-" else Path(name).expanduser().read_bytes()
-        return content.decode()
+        return content.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"--{flag}={name} cannot be read ({error.strerror}). Check the path.") from None
     except UnicodeDecodeError as error:
         raise UsageError(f"--{flag}={name} is not UTF-8 (byte {error.start}). Convert it first.") from None
+
+
+def read_lines(given: Arguments, flag: str) -> list[str]:
+    """The lines of that text, without their ends.
+
+    A line ends at \\n, or \\r\\n, and nowhere else: str.splitlines would also split at form feeds and U+2028.
+
+    Raises:
+      UsageError: as `read_text`.
+    """
+    lines = read_text(given, flag).split("\n")
+    return [line.removesuffix("\r") for line in (lines if lines[-1] else lines[:-1])]

@@ -58,6 +58,7 @@ def _run(given: Arguments) -> None:
     prompts = list(_prompts(given))
     if not prompts:
         raise UsageError("Nothing to go on with: give --prompt='...' (it may be empty), or --prompts=FILE.")
+    stop = _typed(given, "stop")
     generator = decoding_flags.open_generator(given)
     from transformer.decoding.sampling import Sampling  # here: JAX comes with it
 
@@ -68,7 +69,7 @@ def _run(given: Arguments) -> None:
         raise UsageError(f"--{error}") from None
     settings = {
         "max_tokens": chosen.max_tokens,
-        "stop": [_unescaped(text) for text in chosen.stop],
+        "stop": stop,
         "sampling": sampling,
         "seed": chosen.seed,
     }
@@ -109,9 +110,20 @@ def _print(prompt: str, number: int, text: "Generated", *, as_json: bool) -> Non
 
 
 def _prompts(given: Arguments) -> Iterator[str]:
-    yield from map(_unescaped, given.flags.prompt)
+    yield from _typed(given, "prompt")
     if given.flags.prompts is not None:
-        yield from map(_unescaped, files.read_text(given, "prompts").splitlines())
+        yield from map(_unescaped, files.read_lines(given, "prompts"))
+
+
+def _typed(given: Arguments, flag: str) -> list[str]:
+    """The texts of a flag that may be repeated."""
+    texts = given.flags[flag].value
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:  # Python keeps bytes of the command line that are no text as surrogates
+            raise UsageError(f"--{flag}={text!r} is not UTF-8 (character {error.start}). Convert it first.") from None
+    return [_unescaped(text) for text in texts]
 
 
 def _unescaped(text: str) -> str:

@@ -1,5 +1,6 @@
 """`transformer score`: how probable a language model finds a text."""
 
+import dataclasses
 import json
 import math
 import sys
@@ -15,7 +16,7 @@ from transformer.cli.verb import Arguments, Verb
 if TYPE_CHECKING:
     from transformer.evaluation.text_score import Scored
 
-# Texts scored together.
+# Documents scored together.
 _BLOCK = 256
 
 _DESCRIPTION = """
@@ -31,9 +32,17 @@ _DESCRIPTION = """
     Examples:
       transformer score --workdir=runs/shakespeare --text=play.txt
       transformer score --workdir=runs/lm --text=- --documents=lines --tokens < lines.txt
-          (a line a token: document, piece, log-probability in nats, with tabs between)
+          (a line a token: number of the line, piece, log-probability in nats, with tabs between)
       transformer score --workdir=runs/lm --text=book.txt --overlap=128
 """
+
+
+@dataclasses.dataclass(frozen=True)
+class _Document:
+    """A text with something in it. Of lines the number is the line's."""
+
+    number: int
+    text: str
 
 
 def _define_flags(values: flags.FlagValues) -> None:
@@ -53,22 +62,23 @@ def _run(given: Arguments) -> None:
     if chosen.text is None:
         raise UsageError("--text is missing: the file to score, or - for stdin.")
     output = files.to_write(given, "json_output")
-    texts = _texts(given)
+    documents = _documents(given)
     generator = decoding_flags.open_generator(given)
     from transformer.training import processes  # here: JAX comes with it
 
     total, tokens, size = 0.0, 0, 0
     with tqdm(unit=" tokens", disable=not sys.stderr.isatty(), leave=False) as bar:
-        for first in range(0, len(texts), _BLOCK):
-            scored = generator.score(texts[first : first + _BLOCK], overlap=chosen.overlap, progress=bar.update)
-            for number, found in enumerate(scored, start=first + 1):
+        for first in range(0, len(documents), _BLOCK):
+            block = documents[first : first + _BLOCK]
+            scored = generator.score([each.text for each in block], overlap=chosen.overlap, progress=bar.update)
+            for document, found in zip(block, scored, strict=True):
                 total += float(found.log_probabilities.sum(dtype="float64"))
                 tokens += len(found.pieces)
                 size += found.num_bytes
                 if chosen.tokens:
-                    _print_tokens(number, found)
+                    _print_tokens(document.number, found)
     record = {
-        "documents": len(texts),
+        "documents": len(documents),
         "overlap": chosen.overlap,
         "tokens": tokens,
         "bytes": size,
@@ -78,7 +88,7 @@ def _run(given: Arguments) -> None:
     }
     stream = sys.stderr if chosen.tokens else sys.stdout
     print(
-        f"{len(texts):,} documents, {tokens:,} tokens (ends counted), {size:,} bytes\n"
+        f"{len(documents):,} documents, {tokens:,} tokens (ends counted), {size:,} bytes\n"
         f"loss {record['loss']:.4f} nats a token, perplexity {record['perplexity']:.4g}, "
         f"{record['bits_per_byte']:.4f} bits a byte",
         file=stream,
@@ -92,13 +102,13 @@ def _print_tokens(number: int, found: "Scored") -> None:
         print(number, json.dumps(piece, ensure_ascii=False)[1:-1], f"{value:.6f}", sep="\t")
 
 
-def _texts(given: Arguments) -> list[str]:
-    content = files.read_text(given, "text")
-    texts = content.splitlines() if given.flags.documents == "lines" else [content]
-    texts = [text for text in texts if text]
-    if not texts:
+def _documents(given: Arguments) -> list[_Document]:
+    lines = given.flags.documents == "lines"
+    texts = files.read_lines(given, "text") if lines else [files.read_text(given, "text")]
+    documents = [_Document(number, text) for number, text in enumerate(texts, start=1) if text]
+    if not documents:
         raise UsageError(f"--text={given.flags.text} is empty: there is nothing to score.")
-    return texts
+    return documents
 
 
 SCORE = Verb(
