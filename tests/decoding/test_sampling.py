@@ -1,5 +1,7 @@
 """What is drawn: each filter against plain numpy, and what a row's draw depends on."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -100,6 +102,12 @@ def test_places_and_seeds_draw_differently():
     assert len(found) > 12
 
 
+def test_the_lowest_temperature_is_as_good_as_greedy():
+    settings = Sampling(temperature=1e-6, top_k=3, top_p=0.9, min_p=0.1)
+    tokens = draw(jnp.asarray(LOGITS), None, jnp.arange(ROWS, dtype=jnp.uint32), jnp.int32(0), settings.values())
+    np.testing.assert_array_equal(tokens, LOGITS.argmax(axis=1))
+
+
 def test_temperature_0_is_the_most_probable_token():
     settings = Sampling(temperature=0, top_k=3, top_p=0.2)
     tokens = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), jnp.zeros(ROWS, jnp.uint32), jnp.int32(0), settings.values())
@@ -110,10 +118,14 @@ def test_temperature_0_is_the_most_probable_token():
     ("wrong", "told"),
     [
         ({"temperature": -1}, "temperature = -1: must be 0"),
+        ({"temperature": math.inf}, "temperature = inf"),
+        ({"temperature": 1e-40}, "temperature = 1e-40: must be 0 .greedy., or from 1e-6 on"),
+        ({"temperature": math.nan}, "temperature = nan"),
         ({"top_k": -1}, "top_k = -1"),
         ({"top_p": 0}, "top_p = 0: must be above 0 and at most 1"),
         ({"min_p": 1}, "min_p = 1"),
         ({"repetition_penalty": 0}, "repetition_penalty = 0"),
+        ({"repetition_penalty": math.inf}, "repetition_penalty = inf"),
     ],
 )
 def test_values_out_of_range_are_named(wrong, told):

@@ -270,3 +270,10 @@ def test_a_single_string_is_refused(generator):
         generator.generate("abc")
     with pytest.raises(TypeError, match="list of texts"):
         generator.score("abc")
+    with pytest.raises(TypeError, match="list of stop strings"):
+        generator.generate(["abc"], stop="ab")
+
+
+def test_no_samples_are_refused(generator):
+    with pytest.raises(ValueError, match="samples = 0"):
+        generator.generate(["abc"], samples=0)

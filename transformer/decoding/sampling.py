@@ -8,6 +8,7 @@ Letters: B rows, V vocabulary.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import jax
@@ -44,11 +45,15 @@ class Sampling:
 
     def __post_init__(self):
         for name, holds, range_ in (
-            ("temperature", self.temperature >= 0, "0 (greedy) or more"),
+            (
+                "temperature",
+                self.temperature == 0 or 1e-6 <= self.temperature < math.inf,
+                "0 (greedy), or from 1e-6 on",
+            ),
             ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
             ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (all tokens)"),
             ("min_p", 0 <= self.min_p < 1, "from 0 (all tokens) to below 1"),
-            ("repetition_penalty", self.repetition_penalty > 0, "above 0; 1 is none"),
+            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0; 1 is none"),
         ):
             if not holds:
                 raise ValueError(f"{name} = {getattr(self, name)}: must be {range_}.")

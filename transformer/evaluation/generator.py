@@ -76,8 +76,11 @@ class Generator:
           progress: called with the number of continuations finished since the last call.
 
         Raises:
-          TypeError: for a single string, which would be taken for a list of letters.
+          TypeError: for a single string, also as `stop`, which would be taken for a list of letters.
+          ValueError: for no samples.
         """
+        if samples < 1:
+            raise ValueError(f"samples = {samples}: must be 1 or more.")
         if isinstance(prompts, str):
             raise TypeError(f"Give a list of prompts, such as [{prompts[:40]!r}], not one string.")
         encoded = self.tokenizer.encode([str(prompt) for prompt in prompts])
@@ -115,6 +118,8 @@ class Generator:
         return self._weights
 
     def _continuation(self, ids: Sequence[int], stop: Sequence[str], seed: int, sample: int) -> Continuation:
+        if isinstance(stop, str):
+            raise TypeError(f"Give a list of stop strings, such as [{stop[:40]!r}], not one string.")
         own = zlib.crc32(f"{seed} {sample} {list(ids)}".encode())
         stream = self.tokenizer.stream()
         stream.add(*ids)  # a space at the beginning of a text may go, one between prompt and continuation may not

@@ -24,7 +24,7 @@ from transformer.model.blueprint import Blueprint, Params
 ROWS = (1, 8, 32)
 # Lengths of prompts and room for new tokens: powers of two from here on.
 SHORTEST_PROMPT, LEAST_ROOM = 16, 32
-# Prompts are read together while rows * length^2 is at most this, which attention's memory grows with.
+# Prompts are read together while rows * length^2, padding included, is at most this: so attention's memory grows.
 READ_TOGETHER = 32 * 512**2
 
 
@@ -59,7 +59,7 @@ class Rollout:
         rest = sorted(texts, key=lambda text: -len(text.visible))
         while rest:
             length = shapes.power_of_two(len(rest[0].visible), SHORTEST_PROMPT)
-            prompts = max(READ_TOGETHER // length**2, 1)
+            prompts = max((size for size in ROWS if size * length**2 <= READ_TOGETHER), default=1)
             group, read = [], set()
             for text in rest[: ROWS[-1]]:
                 read.add(tuple(text.visible))
