@@ -86,6 +86,31 @@ def test_an_interrupted_stream_ends_its_line(command, run, monkeypatch):
     assert (code, out) == (130, "anna is\n")
 
 
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("words", "begins"),
+    [
+        (["generate", "--prompt=\\nanna", "--prompt=ben", "--max_tokens=2", "--samples=20"], "--- "),
+        (["score", "--text=-", "--documents=lines", "--tokens"], ("1\t", "2\t")),
+    ],
+    ids=str,
+)
+def test_the_bar_of_a_terminal_is_not_in_the_results(command, run, monkeypatch, words, begins):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(sys, "stderr", screen)
+    verb, *flags = words
+    assert command(verb, f"--workdir={run}", *flags, stdin=b"anna\nben\n")[0] == 0
+    lines = screen.getvalue().split("\n")
+    found = [line.rpartition("\r")[2] for line in lines if any(mark in line for mark in ("--- ", "1\t", "2\t"))]
+    assert len(found) >= 9
+    assert all(line.startswith(begins) for line in found)
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [

@@ -20,13 +20,14 @@ _DESCRIPTION = r"""
 
     Goes on with a text, by a run whose model.architecture is language_model. One continuation of one prompt is printed
     as it comes; several, each after a line that says of what. Ctrl-C ends with what there is. In prompts and in --stop,
-    \n is a line end. The same prompt, seed and settings give the same text, whatever else is asked for.
+    \n is a line end; a run that learned from pairs wants one at the end of its prompts. The same prompt, seed and
+    settings give the same text, whatever else is asked for.
 
     Examples:
       transformer generate --workdir=runs/shakespeare --prompt="ROMEO:" --temperature=0.8 --max_tokens=500
       transformer generate --workdir=runs/lm --prompt="Once upon a time" --samples=3 --top_p=0.9 --seed=1
       transformer generate --workdir=runs/lm --prompts=prompts.txt --json > continuations.jsonl
-          (a prompt a line; - reads stdin; JSON Lines with prompt, text, log_probability, reason, tokens)
+          (a prompt a line; - reads stdin; JSON Lines with prompt, sample, text, log_probability, reason, tokens)
       transformer generate --workdir=runs/lm --prompt="Q: Why?\nA:" --stop="\n" --temperature=0
 """
 
@@ -83,10 +84,11 @@ def _run(given: Arguments) -> None:
         for first in range(0, len(prompts), block):
             part = prompts[first : first + block]
             found = generator.generate(part, samples=chosen.samples, progress=bar.update, **settings)
-            for prompt, texts in zip(part, found, strict=True):
-                for number, text in enumerate(texts, start=1):
-                    _print(prompt, number, text, as_json=chosen.json)
-            sys.stdout.flush()
+            with bar.external_write_mode():  # on a terminal the bar would stand in the first line
+                for prompt, texts in zip(part, found, strict=True):
+                    for number, text in enumerate(texts, start=1):
+                        _print(prompt, number, text, as_json=chosen.json)
+                sys.stdout.flush()
 
 
 def _stream(generator: "Generator", prompt: str, settings: dict[str, Any]) -> None:
@@ -106,7 +108,8 @@ def _print(prompt: str, number: int, text: "Generated", *, as_json: bool) -> Non
         record = {"prompt": prompt, "sample": number, "text": text.text, "log_probability": text.log_probability}
         print(json.dumps(record | {"reason": text.reason, "tokens": text.tokens}, ensure_ascii=False))
         return
-    print(f"--- {prompt.splitlines()[0] if prompt.strip() else '(no prompt)'} [{number}]\n{prompt}{text.text}\n")
+    shown = next((line for line in prompt.split("\n") if line.strip()), "(no prompt)")
+    print(f"--- {shown} [{number}]\n{prompt}{text.text}\n")
 
 
 def _prompts(given: Arguments) -> Iterator[str]:

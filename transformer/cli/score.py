@@ -71,12 +71,15 @@ def _run(given: Arguments) -> None:
         for first in range(0, len(documents), _BLOCK):
             block = documents[first : first + _BLOCK]
             scored = generator.score([each.text for each in block], overlap=chosen.overlap, progress=bar.update)
-            for document, found in zip(block, scored, strict=True):
+            for found in scored:
                 total += float(found.log_probabilities.sum(dtype="float64"))
                 tokens += len(found.pieces)
                 size += found.num_bytes
-                if chosen.tokens:
-                    _print_tokens(document.number, found)
+            if chosen.tokens:
+                with bar.external_write_mode():  # on a terminal the bar would stand in the first line
+                    for document, found in zip(block, scored, strict=True):
+                        _print_tokens(document.number, found)
+                    sys.stdout.flush()
     record = {
         "documents": len(documents),
         "overlap": chosen.overlap,
