@@ -4,13 +4,14 @@
 
 small is d384, ff1536, h6, N6, vocabulary 8,000 (14 million parameters); gpt2 is GPT-2's smallest: d768, ff3072, h12,
 N12, vocabulary 50,257 (124 million). Both are pre-norm, with learned positions and GELU, in float32, with random
-parameters. A prompt of 32 tokens a text, then 128 tokens, none of which may end it. A second of a rate is one of the
-whole: the prompt is read in it.
+parameters, on the CPU. A prompt of 32 tokens a text, then 128 tokens, none of which may end it. A second of a rate is
+one of the whole: the prompt is read in it. The first run of each side, which compiles ours, is told apart.
 
 With --peers the same shape is run by Hugging Face's GPT2LMHeadModel in PyTorch (`pip install torch transformers`), by
-its own `generate`, with its cache: in turns with ours, in the same minutes and on the same cores, each in a process of
-its own that waits while the other runs. Medians of the turns. Prints the machine, a table and, as its last line, one
-JSON object.
+its own `generate` as it comes (eager, its attention kernel and its growing cache): in turns with ours, in the same
+minutes and on the same cores, with huge pages for both, each in a process of its own that waits while the other runs.
+Ours reads a BOS more; its attention has no biases. Medians of the turns; the ratio is their seconds over ours. Prints
+the machine, a table and, as its last line, one JSON object.
 """
 
 import argparse
@@ -129,8 +130,10 @@ class Side:
 
     def __init__(self, side: str, shape: str, rows: int):
         command = [sys.executable, __file__, "--serve", side, "--shapes", shape, "--batches", str(rows)]
-        environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+        # Both on the CPU, also where JAX would find something else.
+        environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "JAX_PLATFORMS": "cpu"}
         pipe = subprocess.PIPE
+        self._side = side
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
         self.first = self.run()  # compiles
 
@@ -138,7 +141,10 @@ class Side:
         """Seconds."""
         self._process.stdin.write("run\n")
         self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+        answer = self._process.stdout.readline()
+        if not answer:
+            sys.exit(f"The process of {self._side!r} ended; what it said stands above.")
+        return float(answer)
 
     def close(self) -> None:
         self._process.stdin.close()
@@ -172,6 +178,14 @@ def measure(sides: list[str], shape: str, rows: int, turns: int) -> dict[str, fl
     return result
 
 
+def peers() -> str:
+    """Their versions."""
+    try:
+        return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "transformers"))
+    except importlib.metadata.PackageNotFoundError as error:
+        sys.exit(f"--peers: {error.name} is not installed. pip install torch transformers")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shapes", default="small,gpt2", help=f"Of {', '.join(SHAPES)}.")
@@ -188,18 +202,21 @@ def main() -> None:
     sides = ["ours", "theirs"] if arguments.peers else ["ours"]
     result = {"machine": machine()}
     if arguments.peers:
-        versions = {name: importlib.metadata.version(name) for name in ("torch", "transformers")}
-        result["peers"] = ", ".join(f"{name} {version}" for name, version in versions.items())
-    print(*result.values(), f"jax {jax.__version__}", sep="\n")
-    print(f"{'':14}" + "".join(f"{f'{side} tok/s':>16}{'best':>9}" for side in sides) + f"{'ratio':>8}{'first':>9}")
+        result["peers"] = peers()
+    print(*result.values(), sep="\n")
+    print(
+        f"{'':14}" + "".join(f"{f'{side} tok/s':>16}{'best':>9}{'first run':>11}" for side in sides) + f"{'ratio':>8}"
+    )
     for shape in arguments.shapes.split(","):
         for rows in map(int, arguments.batches.split(",")):
             row = result[f"{shape} {rows}"] = measure(sides, shape, rows, arguments.turns)
             rates = "".join(
-                f"{row[f'{side}_tokens_per_s']:16,.0f}{row[f'{side}_best_tokens_per_s']:9,.0f}" for side in sides
+                f"{row[f'{side}_tokens_per_s']:16,.0f}{row[f'{side}_best_tokens_per_s']:9,.0f}"
+                f"{row[f'{side}_first_s']:9.1f} s"
+                for side in sides
             )
-            ratio = f"{row['ratio']:8.2f}" if "ratio" in row else " " * 8
-            print(f"{f'{shape} x {rows}':14}{rates}{ratio}{row['ours_first_s']:7.1f} s", flush=True)
+            ratio = f"{row['ratio']:8.2f}" if "ratio" in row else ""
+            print(f"{f'{shape} x {rows}':14}{rates}{ratio}", flush=True)
     print(f"\n{json.dumps(result)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
