@@ -1,8 +1,10 @@
 """generate and score, on a language model of characters that was trained for a moment."""
 
+import io
 import json
 import math
 import re
+import sys
 from pathlib import Path
 
 import pytest

@@ -51,7 +51,10 @@ def test_slices_come_from_the_topology(compiled):
         (["--config.transfer.init_from=runs/mine"], "transfer.init_from = runs/mine"),
         (["--config.tokenizer.model=pieces.model"], "tokenizer.model = "),
         (["--config.tokenizer.algorithm=characters"], "the characters of the training text"),
-        (["--config.transfer.init_from=runs/mine", "--config.tokenizer.algorithm=bytes"], "transfer.init_from = runs/mine"),
+        (
+            ["--config.transfer.init_from=runs/mine", "--config.tokenizer.algorithm=bytes"],
+            "transfer.init_from = runs/mine",
+        ),
     ],
     ids=str,
 )
