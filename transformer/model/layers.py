@@ -135,7 +135,26 @@ class Stack(nnx.Module):
             # last.
             turns, left_over = divmod(self.depth, self.unroll)
             turn = jax.checkpoint(turn, prevent_cse=turns == 1 or left_over > 0, policy=KEPT[self.remat])
+        if self.unroll == self.depth:
+            return self._in_turn(turn, carry, state)
         return jax.lax.scan(turn, carry, (state, jnp.arange(self.depth)), unroll=self.unroll)
+
+    def _in_turn(self, turn: Callable, carry: jax.Array, state: nnx.State) -> tuple[jax.Array, object]:
+        """The scan without a loop.
+
+        An unrolled scan stacks what its backward pass needs of every layer only to take it apart again: on a CPU a
+        tenth of a small model's step.
+        """
+        turn = jax.jit(turn)  # traced once, not once a layer
+        leaves, tree = jax.tree.flatten(state)
+        # Split, not indexed: so the gradients of a parameter come together in one pass.
+        leaves_of_layers = zip(*(jax.lax.split(leaf, (1,) * self.depth) for leaf in leaves), strict=True)
+        extras = []
+        for number, leaves in enumerate(leaves_of_layers):
+            layer = tree.unflatten([jnp.squeeze(leaf, 0) for leaf in leaves])
+            carry, extra = turn(carry, (layer, jnp.int32(number)))
+            extras.append(extra)
+        return carry, jax.tree.map(lambda *extras: jnp.stack(extras), *extras)
 
     def unstacked(self) -> list[nnx.Module]:
         """The layers one by one. Each is a copy: worth it where a loop uses the weights many times, as in decoding."""
