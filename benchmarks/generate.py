@@ -32,6 +32,7 @@ import numpy as np
 from machine import machine
 
 from transformer import sharding
+from transformer.cli.process import MALLOC
 from transformer.config import MeshConfig, ModelConfig
 from transformer.data.tokenizer import EOS
 from transformer.data.vocabulary import SPECIAL_NAMES, Leading, TextStream
@@ -131,7 +132,7 @@ class Side:
     def __init__(self, side: str, shape: str, rows: int):
         command = [sys.executable, __file__, "--serve", side, "--shapes", shape, "--batches", str(rows)]
         # Both on the CPU, also where JAX would find something else.
-        environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1", "JAX_PLATFORMS": "cpu"}
+        environment = os.environ | {"GLIBC_TUNABLES": MALLOC, "JAX_PLATFORMS": "cpu"}
         pipe = subprocess.PIPE
         self._side = side
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)

@@ -24,6 +24,7 @@ import numpy as np
 from machine import machine
 
 from transformer import sharding
+from transformer.cli.process import MALLOC
 from transformer.config import Config, MeshConfig, ModelConfig
 from transformer.model.blueprint import Blueprint
 from transformer.training import flops, peak
@@ -100,7 +101,7 @@ def measure(name: str, dtype: str, seconds: float) -> dict[str, float]:
 
 def measure_apart(name: str, dtype: str, seconds: float) -> dict[str, float]:
     """One case, in a process of its own with huge pages, as the command line runs."""
-    environment = os.environ | {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
+    environment = os.environ | {"GLIBC_TUNABLES": MALLOC}
     command = [sys.executable, __file__, "--models", name, "--dtypes", dtype, "--seconds", str(seconds), "--here"]
     return json.loads(subprocess.run(command, env=environment, stdout=subprocess.PIPE, check=True).stdout)
 

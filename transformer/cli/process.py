@@ -11,7 +11,9 @@ from absl import flags, logging
 from transformer.cli import distributed
 from transformer.cli.verb import Arguments
 
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
+# Huge pages; and what one step frees (up to 64 MiB an array) stays with the process, which the next step then need not
+# fault in and zero again. Larger arrays still go back: kept, they would fragment a large model's memory.
+MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=1073741824"
 _SINCE_GLIBC = (2, 35)
 _SYSTEM_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _PACKAGE = Path(__file__).parents[1]
@@ -54,14 +56,15 @@ def restart_with_huge_pages() -> None:
     """Replaces this process by itself with huge pages for malloc, once, where that is of use.
 
     On Linux a CPU training step takes 0.57 to 0.69 of the time with them (fresh activations of every step are not
-    zeroed in 4 KiB pages), but glibc reads the setting only when a process starts.
+    zeroed in 4 KiB pages), and a tiny model's a tenth less again where malloc keeps what was freed. glibc reads such
+    settings only when a process starts.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     if "glibc.malloc.hugetlb" in tunables or not has_huge_pages() or _has_accelerator():
         return
-    os.environ["GLIBC_TUNABLES"] = f"{tunables}:{HUGE_PAGES}" if tunables else HUGE_PAGES
+    os.environ["GLIBC_TUNABLES"] = f"{tunables}:{MALLOC}" if tunables else MALLOC
     setting = f"GLIBC_TUNABLES={os.environ['GLIBC_TUNABLES']}"
-    print(f"Restarting with {setting}: huge pages make a CPU faster.", file=sys.stderr, flush=True)
+    print(f"Restarting with {setting}: huge pages, kept, make a CPU faster.", file=sys.stderr, flush=True)
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
