@@ -5,8 +5,10 @@ Letters: B batch, T target length, S source length, V vocabulary.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from transformer.config import ModelConfig
@@ -22,7 +24,17 @@ QUICK = {
 }
 if jax.__version_info__ < (0, 11):  # later versions do not have the option
     QUICK["xla_cpu_use_fusion_emitters"] = False
-quick_jit = functools.partial(jax.jit, compiler_options=QUICK)
+_jit = jax.jit
+
+
+def quick_jit(function: Callable | None = None, **options) -> Callable:
+    """`jax.jit` that compiles quickly; within another's trace, where options are refused, `jax.jit` itself."""
+    if function is None:
+        return functools.partial(quick_jit, **options)
+    if isinstance(jnp.zeros(()), jax.core.Tracer):
+        return _jit(function, **options)
+    return _jit(function, compiler_options=QUICK, **options)
+
 
 # Every value of every choice, each beside both places of the norm.
 VARIANTS = {
