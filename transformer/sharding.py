@@ -340,10 +340,10 @@ def to_global(
 ) -> dict[str, jax.Array]:
     """This process' share of the rows of a batch as global arrays [B, T], split as the names say."""
     sharding, share = NamedSharding(mesh, USED.spec(names)), data_share(mesh)
+    if sharding.is_fully_addressable:
+        return jax.device_put(batch, sharding)
 
     def whole(rows: np.ndarray) -> jax.Array:
-        if sharding.is_fully_addressable:
-            return jax.device_put(rows, sharding)
         size = rows.shape[0] // len(share.blocks)
 
         def part(index: tuple[slice, slice]) -> np.ndarray:

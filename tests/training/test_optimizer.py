@@ -1,5 +1,7 @@
 """Schedules by their formulas; Adam, decay and clipping against numpy."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -149,3 +151,32 @@ def test_only_matrices_decay():
         *(f"{name}/table" for name in ("source_embedding", "target_embedding", "output")),
         *(f"{name}/table" for name in ("source_positions", "target_positions")),
     }
+
+
+def test_an_update_not_made_leaves_the_state():
+    config = OptimizerConfig(name="adamw", clip_norm=1.0)
+    optimizer = make_optimizer(config, make_schedule(config, 512, 1000), MATRICES)
+    update = quick_jit(optimizer.update)
+    first, second = gradients_of(2)
+    _, state = update(first, optimizer.init(PARAMS), PARAMS, made=True)
+    broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), second)
+    _, same = update(broken, state, PARAMS, made=False)
+    for ours, expected in zip(jax.tree.leaves(same), jax.tree.leaves(state), strict=True):
+        np.testing.assert_array_equal(ours, expected)
+    _, later = update(second, state, PARAMS, made=True)
+    assert [int(leaf) for leaf in jax.tree.leaves(later) if leaf.ndim == 0] == [2, 2]  # Adam's count, the schedule's
+
+
+def test_moments_are_updated_where_they_lie():
+    """The compiled update copies none of the arrays that it is given for good."""
+    config = OptimizerConfig(name="adamw", clip_norm=1.0)
+    optimizer = make_optimizer(config, make_schedule(config, 512, 1000), MATRICES)
+
+    def step(params, state, gradients):
+        updates, state = optimizer.update(gradients, state, params, made=jnp.isfinite(gradients["inner_bias"][0]))
+        return optax.apply_updates(params, updates), state
+
+    arguments = (PARAMS, optimizer.init(PARAMS), gradients_of(1)[0])
+    program = jax.jit(step, donate_argnums=(0, 1)).lower(*arguments).compile().as_text()
+    assert "f32[3,4]" in program
+    assert not re.search(r"f32\[[34][\],].* copy\(", program)

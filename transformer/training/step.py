@@ -161,18 +161,18 @@ class Trainer:
         update = (bad_step == 0) if stop else finite
 
         trained = self.trainable.trained(state.params)
-        updates, optimizer = self.optimizer.update(gradients, state.optimizer, trained)
-        new_trained = optax.apply_updates(trained, updates)
+        updates, optimizer = self.optimizer.update(gradients, state.optimizer, trained, made=update)
         before = self._window_before(state)
         updates_before = state.step - state.skipped
 
         def choose(new: Any, old: Any) -> Any:
             return jax.tree.map(lambda new, old: jnp.where(update, new, old), new, old)
 
+        new_trained = choose(optax.apply_updates(trained, updates), trained)
         new = TrainState(
             step=state.step + (update.astype(jnp.int32) if stop else 1),
-            params=self.trainable.joined(state.params, choose(new_trained, trained)),
-            optimizer=choose(optimizer, state.optimizer),
+            params=self.trainable.joined(state.params, new_trained),
+            optimizer=optimizer,
             ema=choose(self._averaged(state.ema, new_trained, updates_before), state.ema),
             window=choose(_added(before, sums, batch, gradient_norm), before),
             bad_step=bad_step,
