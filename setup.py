@@ -32,7 +32,10 @@ EXTRAS = {
     # Work directories in object stores.
     "gcs": ["gcsfs>=2025.12"],
     "s3": ["s3fs>=2025.12"],
+    # `transformer export --to=ctranslate2`.
+    "ctranslate2": ["ctranslate2>=4.8"],
     "test": [
+        "ctranslate2>=4.8",
         "gcsfs>=2025.12",
         "hypothesis>=6.100",
         # libtpu, in the version that fits: `transformer plan` compiles with it, and so do its tests.

@@ -22,6 +22,7 @@ FLOORS = {
     "decoding": 2,
     "model": 2,
     "evaluation": 3,
+    "export": 3,
     "training": 4,  # training may import evaluation, never the other way
     "planning": 5,
     "cli": 6,

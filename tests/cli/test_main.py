@@ -85,7 +85,8 @@ def test_every_verb_has_help_with_examples(capsys, name):
         (["trian"], "Unknown verb 'trian'. Did you mean train?"),
         (
             ["qqq"],
-            "Unknown verb 'qqq'. There are train, translate, evaluate, generate, score, average, merge, plan, config",
+            "Unknown verb 'qqq'. There are train, translate, evaluate, generate, score, average, merge, export, plan, "
+            "config",
         ),
         (["--config=phrasebook"], "A verb comes first"),
         (["config", "--config=phrasbook"], "Did you mean phrasebook?"),

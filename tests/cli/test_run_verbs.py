@@ -1,4 +1,4 @@
-"""The verbs that use a trained run, on a tiny one: translate, evaluate, average."""
+"""The verbs that use a trained run, on a tiny one: translate, evaluate, merge, export, average."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ import sys
 import types
 from pathlib import Path
 
+import exported_run
 import pytest
 import tiny_run
 
@@ -200,6 +201,35 @@ def test_merge_runs_no_code_that_the_config_names(command, run, tmp_path, monkey
     name_outside_code(monkeypatch)
     monkeypatch.delitem(sys.modules, "mine")
     assert command("merge", f"--workdir={run}", f"--output={tmp_path / 'merged'}")[0] == 0
+
+
+# --- export ---
+
+
+@pytest.fixture
+def exported(command, run, tmp_path):
+    """The folder that the command made of step 60."""
+    output = tmp_path / "out"
+    output.mkdir()  # an empty one may be there
+    words = ["--to=ctranslate2", f"--workdir={run}", f"--output={output}", "--checkpoint=60"]
+    code, out, err = command("export", *words)
+    assert (code, err) == (0, "")
+    assert out == f"{output}: step 60 of {run}. {output / 'README.txt'} says how to use it.\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+    return output
+
+
+def test_an_exported_run_translates_alike(run, exported):
+    assert exported_run.same_greedy(run, exported, "60") >= 0.99
+
+
+def test_what_the_readme_of_an_exported_run_says_can_be_run(command, run, exported, monkeypatch, capsys):
+    lines = (exported / "README.txt").read_text("utf-8").splitlines()
+    program = "".join(f"{line[4:]}\n" for line in lines if line.startswith("    "))
+    monkeypatch.chdir(exported)
+    exec(program.replace("A sentence.", SOURCES[0]), {})
+    printed = capsys.readouterr().out
+    assert printed == f"{translate(command, f'--workdir={run}', '--checkpoint=60')[:1]}\n"
 
 
 # --- average ---

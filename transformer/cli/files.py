@@ -26,6 +26,29 @@ def to_write(given: Arguments, flag: str) -> Path | None:
     return path
 
 
+def to_make(given: Arguments, flag: str) -> Path:
+    """The folder a flag names, which can be made: it is not there, or empty.
+
+    Raises:
+      UsageError: none is named, or it cannot be.
+    """
+    name = given.flags[flag].value
+    if not name:
+        raise UsageError(f"--{flag} is missing: say which folder to make.")
+    path = Path(name).expanduser().absolute()
+    if "://" in name:
+        raise UsageError(f"--{flag}={name} lies in an object store. Name a folder, and copy it there.")
+    if path.exists() and not path.is_dir():
+        raise UsageError(f"--{flag}={name} is a file. Name a folder that is not there yet.")
+    if path.is_dir() and any(path.iterdir()):
+        raise UsageError(f"--{flag}={name} is there and not empty. Name another folder, or remove it first.")
+    if not path.parent.is_dir():
+        raise UsageError(f"--{flag}={name}: there is no folder {path.parent}. Make it first.")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise UsageError(f"--{flag}={name}: no permission to write in {path.parent}. Choose another folder.")
+    return path
+
+
 def read_text(given: Arguments, flag: str) -> str:
     """What is in the file a flag names, without a byte order mark; of `-` what comes from stdin.
 

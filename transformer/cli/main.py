@@ -11,6 +11,7 @@ from transformer.cli import (
     config,
     distributed,
     evaluate,
+    export,
     generate,
     merge,
     plan,
@@ -29,6 +30,7 @@ VERBS: tuple[Verb, ...] = (
     score.SCORE,
     average.AVERAGE,
     merge.MERGE,
+    export.EXPORT,
     plan.PLAN,
     config.CONFIG,
 )

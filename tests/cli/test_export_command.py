@@ -1,0 +1,28 @@
+"""What `transformer export` refuses. What it writes is in test_run_verbs.py and tests/export."""
+
+import pytest
+
+
+@pytest.mark.parametrize(
+    ("words", "messages"),
+    [
+        (["--workdir=w", "--output=out"], ["--to is missing"]),
+        (["--to=onnx", "--workdir=w", "--output=out"], ["--to=onnx", "ctranslate2"]),
+        (["--to=ctranslate2", "--output=out"], ["--workdir is missing"]),
+        (["--to=ctranslate2", "--workdir=w"], ["--output is missing"]),
+        (["--to=ctranslate2", "--workdir=w", "--output=full"], ["--output=full", "not empty"]),
+        (["--to=ctranslate2", "--workdir=w", "--output=full/file"], ["--output=full/file is a file"]),
+        (["--to=ctranslate2", "--workdir=w", "--output=no/out"], ["there is no folder", "no. Make it first"]),
+        (["--to=ctranslate2", "--workdir=w", "--output=gs://bucket/out"], ["gs://bucket/out", "object store"]),
+        (["--to=ctranslate2", "--workdir=w", "--output=out"], ["--workdir=", "holds no checkpoint"]),
+    ],
+)
+def test_what_cannot_be_is_told_and_nothing_is_written(command, tmp_path, monkeypatch, words, messages):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").write_text("mine")
+    code, out, err = command("export", *words)
+    assert (code, out) == (2, "")
+    for message in messages:
+        assert message in err
+    assert sorted(str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")) == ["full", "full/file"]
