@@ -95,6 +95,7 @@ def theirs(folder: Path, compute_type: str, arguments: argparse.Namespace, lines
 def measure(rows: list[Row], lines: list[str], turns: int) -> None:
     for row in rows:
         row.first_s = row.run(lines)
+        row.run(lines[:1])
     for _ in range(turns):
         for row in rows:
             row.start_up_s.append(row.run(lines[:1]))

@@ -5,6 +5,7 @@ Letters: B sentences, T target length, V vocabulary.
 
 import dataclasses
 import functools
+import io
 import sys
 from pathlib import Path
 
@@ -13,11 +14,13 @@ import exported_run
 import jax
 import numpy as np
 import pytest
+import sentencepiece
 import tiny_model
 import tiny_run
 
 from transformer.config import Config, ConfigError, ModelConfig, TokenizerConfig
 from transformer.data import tokenizer_training
+from transformer.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from transformer.data.tokenizer import BOS, EOS, Tokenizers
 from transformer.export import ctranslate2 as export
 from transformer.export.errors import ExportError
@@ -175,6 +178,19 @@ def test_other_vocabularies_are_refused(tmp_path):
     characters = tokenizer_training.train(lambda: iter(tiny_run.pairs()), len(tiny_run.pairs()), config)
     with pytest.raises(ExportError, match="characters or bytes.*tokenizer.algorithm=bpe"):
         export.check(Config(), characters)
+
+
+def test_two_vocabularies_with_other_names_of_special_pieces_are_refused():
+    content = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["anna is very kind"] * 10),
+        model_writer=content,
+        vocab_size=16,
+        **{"pad_id": 0, "bos_id": 1, "eos_id": 2, "unk_id": 3, "eos_piece": "<end>", "minloglevel": 2},
+    )
+    both = Tokenizers(SentencePieceTokenizer(content.getvalue()), tokenizers().target)
+    with pytest.raises(ExportError, match="<unk>, <s>, <end> and the target's <unk>, <s>, </s>"):
+        export.check(Config(model=tiny_model.tiny(tied_embeddings="none")), both)
 
 
 def test_without_ctranslate2_it_says_what_to_install(monkeypatch):

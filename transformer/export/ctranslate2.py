@@ -50,7 +50,7 @@ def check(config: Config, tokenizers: Tokenizers) -> None:
 
     Raises:
       ConfigError: for a setting that CTranslate2 has nothing for.
-      ExportError: for another kind of vocabulary; and where CTranslate2 is not installed.
+      ExportError: for other kinds of vocabularies; and where CTranslate2 is not installed.
     """
     for obstacle in _obstacles(config.model):
         raise ConfigError(
@@ -63,6 +63,12 @@ def check(config: Config, tokenizers: Tokenizers) -> None:
         raise ExportError(
             "The run's vocabulary is of characters or bytes: outside of this package there is no tokenizer for it. "
             "Train with config.tokenizer.algorithm=bpe or unigram, which are SentencePiece's."
+        )
+    source, target = (each.pieces([UNK, BOS, EOS]) for each in (tokenizers.source, tokenizers.target))
+    if source != target:
+        raise ExportError(
+            f"The source's special pieces are {', '.join(source)} and the target's {', '.join(target)}: they must have "
+            "one name in CTranslate2. Train with two SentencePiece models that name them alike."
         )
     _specs()
 
