@@ -320,8 +320,7 @@ the limit differs: there each sentence has its own, {decoding.extra_length} piec
 
 A wider beam is searched otherwise. CTranslate2 compares log-probabilities over n^p for n pieces, and stops when as many
 hypotheses ended as the beam holds. The run compares them over ((5 + n) / 6)^{decoding.length_penalty:g}, ends counted,
-and goes on while a better one may come. The p above (length_penalty) favours length as much where n is
-{TYPICAL_LENGTH}.
+and goes on while a better one may come. The p above favours length as much where n is {TYPICAL_LENGTH}.
 """
 
 
