@@ -94,11 +94,17 @@ print(jax.device_count(), jax.config.jax_compilation_cache_dir)
 """
 
 
+def started(home: Path, **variables: str) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(CLONE), "HOME": str(home)} | variables
+    if "JAX_COMPILATION_CACHE_DIR" not in variables:
+        del environment["JAX_COMPILATION_CACHE_DIR"]
+    return subprocess.run([sys.executable, "-c", STARTED], env=environment, capture_output=True, text=True, check=True)
+
+
 def test_start_sets_devices_and_compilation_cache(tmp_path):
-    environment = os.environ | {"PYTHONPATH": str(CLONE), "HOME": str(tmp_path)}
-    del environment["JAX_COMPILATION_CACHE_DIR"]
-    done = subprocess.run([sys.executable, "-c", STARTED], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["3", str(tmp_path / ".cache/transformer/xla")]
+    devices, folder = started(tmp_path).stdout.split()
+    assert devices == "3"
+    assert Path(folder).parent == tmp_path / ".cache/transformer/xla"
 
 
 def test_results_come_from_the_first_process_alone(monkeypatch, capsys):

@@ -15,6 +15,7 @@ from transformer.cli import (
     generate,
     merge,
     plan,
+    process,
     score,
     train,
     translate,
@@ -49,6 +50,8 @@ def main(words: list[str] | None = None) -> None:
         (see `process.start`).
     """
     own_process = words is None
+    if own_process:
+        process.collect_garbage_seldom()
     words = sys.argv[1:] if words is None else words
     try:
         _run(words, own_process)
@@ -96,7 +99,8 @@ def _help() -> str:
     return (
         "Train and use the Transformer of 'Attention Is All You Need'.\n\n"
         f"transformer VERB --flag=value ...\n\n{verbs}\n\n"
-        f"`transformer VERB --help` tells more. For example:\n  {_EXAMPLE}"
+        f"`transformer VERB --help` tells more. For example:\n  {_EXAMPLE}\n\n"
+        "Compiled programs are kept for the next command, in ~/.cache/transformer/xla or in JAX_COMPILATION_CACHE_DIR."
     )
 
 

@@ -13,7 +13,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
 from transformer.cli.usage import UsageError
 from transformer.config import Config, ConfigError, FieldInfo, example, fields, put, unknown_field
@@ -83,6 +82,8 @@ def apply(config: Config, overrides: Iterable[Override]) -> Config:
 def _set(config: Config, info: FieldInfo, texts: list[str]) -> Config:
     if _is_optional(info) and texts[-1].lower() == "none":
         return put(config, info.name, None)
+    from ml_collections import config_flags  # here: a command without overrides does not wait for it
+
     given = [_one_item(text) for text in texts] if _is_tuple(info) else texts[-1:]
     words = ["", *(f"--config.{info.name}={text}" for text in given)]
     values = flags.FlagValues()
