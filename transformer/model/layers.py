@@ -112,11 +112,15 @@ class Stack(nnx.Module):
     def __init__(
         self, make_layer: Callable[[nnx.Rngs], nnx.Module], depth: int, config: ModelConfig, *, rngs: nnx.Rngs
     ):
-        def state(key: jax.Array) -> nnx.State:
-            return nnx.state(make_layer(nnx.Rngs(params=key)))
+        graph = None
 
-        graph = nnx.graphdef(nnx.eval_shape(lambda: make_layer(nnx.Rngs(params=0))))
-        self.layers = nnx.merge(graph, jax.vmap(state)(jax.random.split(rngs.params(), depth)))
+        def state(key: jax.Array) -> nnx.State:
+            nonlocal graph  # the same for every layer; building one more for it would take as long as all of them
+            graph, values = nnx.split(make_layer(nnx.Rngs(params=key)))
+            return values
+
+        values = jax.vmap(state)(jax.random.split(rngs.params(), depth))
+        self.layers = nnx.merge(graph, values)
         self.depth = depth
         self.unroll = min(config.unroll, depth)
         self.remat = config.remat
