@@ -8,7 +8,6 @@ import importlib.metadata
 import re
 from collections.abc import Sequence
 
-import sacremoses
 from sacrebleu.metrics import BLEU
 
 from transformer.evaluation.measure import Score, measure
@@ -62,6 +61,8 @@ def split_compounds(tokenised: str) -> str:
 
 
 def _moses(lines: Sequence[str], language: str) -> list[str]:
+    import sacremoses  # here: it takes half a second, and training scores at its end
+
     normalise = sacremoses.MosesPunctNormalizer(language).normalize
     tokenise = sacremoses.MosesTokenizer(language).tokenize
     # Escaping (&quot;) renames tokens and changes no count; hyphens are left to the compound split.

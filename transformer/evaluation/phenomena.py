@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from transformer.config import DataConfig
-from transformer.data import phrasebook
-from transformer.data.phrasebook import Pair
+
+# The phrasebook makes its sentences when it is imported: a quarter of a second, which only those wait for who want one.
+if TYPE_CHECKING:
+    from transformer.data.phrasebook import Pair
 
 
 def accuracy_table(corpus: str, outputs: Sequence[str], data: DataConfig) -> str | None:
@@ -13,6 +16,8 @@ def accuracy_table(corpus: str, outputs: Sequence[str], data: DataConfig) -> str
     name, *rest = corpus.split(":")
     if name != "phrasebook":
         return None
+    from transformer.data import phrasebook
+
     split, count = (*rest, "", "")[:2]
     pairs = phrasebook.pairs(split or "train", int(count) if count else None)
     if data.target_language == "en":
@@ -26,8 +31,10 @@ def accuracy_table(corpus: str, outputs: Sequence[str], data: DataConfig) -> str
     return "Sentences exactly right, by phenomenon:\n" + "\n".join(lines)
 
 
-def separable_verb() -> Pair:
+def separable_verb() -> "Pair":
     """A held-out sentence that ends in the prefix of its verb, as in "Ich rufe dich morgen an."."""
+    from transformer.data import phrasebook
+
     for pair in phrasebook.pairs("test"):
         ends_in_prefix = "separable verb" in pair.phenomena and not _OTHER_LAST_WORDS & set(pair.phenomena)
         if ends_in_prefix and pair.target.split()[-1].rstrip(".").islower():

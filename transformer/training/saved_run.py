@@ -1,6 +1,7 @@
 """A work directory opened for use: which of its checkpoints, and a `Translator` of it."""
 
 from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import jax
 from absl import logging
@@ -9,7 +10,6 @@ from transformer import config as config_module
 from transformer import sharding
 from transformer.config import Config, MeshConfig
 from transformer.data.tokenizer import Tokenizers
-from transformer.evaluation.generator import Generator
 from transformer.evaluation.search import Search
 from transformer.evaluation.translator import Translator
 from transformer.model.blueprint import Blueprint
@@ -20,6 +20,9 @@ from transformer.training.metadata import Metadata
 from transformer.training.saved_params import SavedParams
 from transformer.training.stopping import checkpoint_metric
 from transformer.training.workdir import Workdir, WorkdirError
+
+if TYPE_CHECKING:
+    from transformer.evaluation.generator import Generator
 
 
 def choose(workdir: Workdir, which: str = "auto") -> SavedParams:
@@ -167,7 +170,7 @@ def open_translator(
 
 def open_run(
     workdirs: Sequence[Workdir], which: Sequence[str] = ("auto",), *, allow_code: Collection[str] = ()
-) -> Translator | Generator:
+) -> "Translator | Generator":
     """What the run, or the ensemble, is for. Arguments and errors as `open_translator`'s."""
     alone = len(workdirs) == len(which) == 1
     if alone and choose(workdirs[0], which[0]).config.model.architecture == "language_model":
@@ -181,8 +184,10 @@ def open_generator(
     *,
     mesh: MeshConfig | None = None,
     allow_code: Collection[str] = (),
-) -> Generator:
+) -> "Generator":
     """The language model of a run, ready to generate; arguments and errors as `open_translator`'s."""
+    from transformer.evaluation.generator import Generator  # here: translating does not wait for it
+
     saved = choose(workdir, which)
     config_module.check_code(saved.config, allow_code)
     config = saved.config

@@ -1,6 +1,7 @@
 """Translation: validated and scored by BLEU, shown by a sentence's attention."""
 
 import dataclasses
+import functools
 import shlex
 from collections.abc import Callable
 
@@ -33,7 +34,6 @@ class TranslationTask:
         self._validator = Validator(
             run.trainer, run.prepared.validation, run.prepared.tokenizers, self._search, run.batches.shapes
         )
-        self._example = _example(run)
         self._translator: Translator | None = None
 
     def validate(self, params: Params) -> Validation:
@@ -57,6 +57,10 @@ class TranslationTask:
             title=example.source,
             highlight=None if example.target is None else last_word(seen.target_pieces),
         )
+
+    @functools.cached_property
+    def _example(self) -> "_Example":
+        return _example(self._run)  # at the end of the run, so that its first step does not wait for it
 
     def command(self, run: str) -> str:
         return f"echo {shlex.quote(self._example.source)} | transformer translate {run}"
