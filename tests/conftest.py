@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,21 @@ import pytest
 # Outside the clone, and kept: compiling is most of what the tests do.
 _KEPT = Path.home() / ".cache" / "transformer" / "tests"
 _HOME = tempfile.mkdtemp(prefix="transformer-tests-home-")
+# Compiled in a third of the time: most programs run once or twice. `XLA_FLAGS= pytest ...` compiles as users do.
+_QUICK = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+if metadata.version("jax") < "0.11":  # later versions do not know the flag
+    _QUICK.append("--xla_cpu_use_fusion_emitters=false")
 # Also for the processes that tests start.
+os.environ.setdefault("XLA_FLAGS", " ".join(_QUICK))
 os.environ.update(
     HOME=_HOME,
     JAX_PLATFORMS="cpu",
     JAX_COMPILATION_CACHE_DIR=str(_KEPT / "xla"),
-    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.3",
+    JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0.1",
     MPLCONFIGDIR=str(_KEPT / "matplotlib"),
     GLIBC_TUNABLES="glibc.malloc.hugetlb=1",  # set, so that commands do not restart themselves
 )

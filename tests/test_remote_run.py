@@ -104,7 +104,6 @@ def run(server: FakeGoogle, folder: Path, orders: list[dict], on_start=lambda pr
     output = folder / "answers.json"
     output.unlink(missing_ok=True)
     environment = os.environ | server.environment | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    environment |= {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
     pipe = subprocess.PIPE
     command = [sys.executable, "-W", "ignore", __file__, str(output)]
     with subprocess.Popen(command, stdin=pipe, stderr=pipe, text=True, env=environment) as process:

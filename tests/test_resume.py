@@ -123,9 +123,7 @@ class Server:
     """Runs processes that train, one at a time."""
 
     def __init__(self):
-        # Compiling is most of what these processes do.
-        quick = {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | quick
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         command = [sys.executable, "-W", "ignore", __file__]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)

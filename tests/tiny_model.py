@@ -4,11 +4,8 @@ Letters: B batch, T target length, S source length, V vocabulary.
 """
 
 import dataclasses
-import functools
-from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from transformer.config import ModelConfig
@@ -16,25 +13,8 @@ from transformer.model.blueprint import Blueprint
 
 VOCABULARY = 40
 
-# Compiled in a fraction of the time, for tests whose programs run once or twice.
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-    "xla_cpu_parallel_codegen_split_count": 1,
-}
-if jax.__version_info__ < (0, 11):  # later versions do not have the option
-    QUICK["xla_cpu_use_fusion_emitters"] = False
-_jit = jax.jit
-
-
-def quick_jit(function: Callable | None = None, **options) -> Callable:
-    """`jax.jit` that compiles quickly; within another's trace, where options are refused, `jax.jit` itself."""
-    if function is None:
-        return functools.partial(quick_jit, **options)
-    if isinstance(jnp.zeros(()), jax.core.Tracer):
-        return _jit(function, **options)
-    return _jit(function, compiler_options=QUICK, **options)
-
+# What makes compiling quick is set in conftest.py, for all programs.
+quick_jit = jax.jit
 
 # Every value of every choice, each beside both places of the norm.
 VARIANTS = {
