@@ -59,7 +59,8 @@ ROWS = {
     "`mask=prefix`: `Causal() \\| Prompt()`": lambda kernel: (
         by_call(PREFIX)(kernel) and by_config(mask="prefix")(kernel)
     ),
-    "any other: `Given(array)`, `a \\| b`, your own": by_call(GIVEN, EITHER, OWN),
+    "any `a \\| b` of these": by_call(EITHER),
+    "any other: `Given(array)`, your own": by_call(GIVEN, OWN),
     "**positions** sinusoidal, learned, none": by_config(positions="learned"),
     "rotary": by_config(positions="rotary"),
     "t5, shaw, alibi: they change scores": lambda kernel: any(

@@ -14,7 +14,7 @@ from tiny_model import assert_close, batch_of, blueprint_of, equations, examples
 from transformer import config as config_module
 from transformer.config import Config, ConfigError, MeshConfig, ModelConfig
 from transformer.config.kernels import FUSED, obstacles
-from transformer.model import cudnn, kernel_choice, kernels, splash
+from transformer.model import blockwise, cudnn, kernel_choice, kernels, splash
 from transformer.model.attention import MultiHeadAttention
 from transformer.model.kernels import Call, Kernels, serves
 from transformer.model.masks import Causal, Given, Padding, Prompt, SameSegment
@@ -55,7 +55,7 @@ def model(**changes) -> ModelConfig:
 @pytest.fixture
 def on_a_tpu(monkeypatch):
     """As if there were one; what it would compute is interpreted."""
-    monkeypatch.setattr(kernels, "on", lambda platform: "splash")
+    monkeypatch.setattr(kernels, "on", lambda platform: ("splash", "blockwise"))
     monkeypatch.setattr(splash, "attend", functools.partial(splash.attend, interpret=True))
 
 
@@ -68,7 +68,7 @@ def on_a_gpu(monkeypatch):
         asked.append(implementation)
         return ask(*arrays, implementation="xla", **options)
 
-    monkeypatch.setattr(kernels, "on", lambda platform: "cudnn")
+    monkeypatch.setattr(kernels, "on", lambda platform: ("cudnn", "blockwise"))
     monkeypatch.setattr(jax.nn, "dot_product_attention", answer)
     return asked
 
@@ -84,9 +84,9 @@ def kernel_calls(config: ModelConfig) -> int:
 
 
 @pytest.mark.parametrize("name", MASKS)
-def test_masks_of_the_package_are_served_by_both(name):
+def test_masks_of_the_package_are_served_by_all(name):
     call = dataclasses.replace(CALL, mask=MASKS[name])
-    assert serves("splash", call) and serves("cudnn", call)
+    assert all(serves(kernel, call) for kernel in FUSED)
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,23 @@ def test_short_sequences_are_left_to_xla_unless_a_kernel_is_forced(on_a_tpu):
     assert Kernels.of(model(kernel="xla"), "cross").choose(Call(SameSegment(), long, long, own=False)) == "xla"
 
 
-def test_on_a_cpu_it_is_always_xla():
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_on_a_cpu_long_sequences_are_computed_in_blocks(dtype):
+    def chosen(length, key_length=kernels.SHORTEST_BLOCKWISE, mask=MASKS["segments"], **changes):
+        call = Call(mask, places(1, length), places(1, key_length), own=False)
+        return Kernels.of(model(dtype=dtype, **changes), "cross").choose(call)
+
+    long = kernels.SHORTEST_BLOCKWISE
+    assert chosen(long) == "blockwise"
+    assert chosen(long - 1) == chosen(long, long - 1) == "xla"
+    assert chosen(40, 40, kernel="blockwise") == "blockwise"
+    assert chosen(long, attention_dropout=0.1) == chosen(long, kernel="xla") == "xla"
+    assert chosen(long, mask=SameSegment() & Given(jnp.ones((1, 1, long, long), bool))) == "xla"
+
+
+def test_a_kernel_of_another_platform_is_left_for_xla():
     """A checkpoint of a run that forced a kernel translates anywhere."""
-    for kernel in ("auto", *FUSED):
+    for kernel in ("splash", "cudnn"):
         long = places(1, 1024)
         assert Kernels.of(model(kernel=kernel), "cross").choose(Call(SameSegment(), long, long, own=False)) == "xla"
 
@@ -174,6 +188,31 @@ def test_a_model_is_the_same_by_cudnn(changes, on_a_gpu):
     assert {*on_a_gpu} == {"cudnn"} and len(on_a_gpu) >= len(config.attention_roles)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {
+            "dtype": "float32",
+            "num_kv_heads": 1,
+            "qk_norm": True,
+            "positions": "rotary",
+            "logit_soft_cap": 2.0,
+            "d_v": 4,
+        },
+        {"architecture": "language_model", "mask": "prefix", "attention_window": 3, "remat": "all_but_products"},
+    ],
+    ids=["paper", "modern", "prefix language model"],
+)
+def test_a_model_is_the_same_in_blocks(changes, monkeypatch):
+    monkeypatch.setattr(blockwise, "LARGEST", 8)
+    calls, attend = [], blockwise.attend
+    monkeypatch.setattr(blockwise, "attend", lambda *arrays, **options: calls.append(1) or attend(*arrays, **options))
+    config = model(**changes)
+    assert_the_same_by("blockwise", config)
+    assert len(calls) >= len(config.attention_roles)
+
+
 def assert_the_same_by(kernel: str, config: ModelConfig) -> None:
     """What real targets find, and the gradients of all parameters. Half of what a language model reads is a prompt."""
     params = random_params(blueprint_of(config))
@@ -194,7 +233,8 @@ def assert_the_same_by(kernel: str, config: ModelConfig) -> None:
     assert_close(found(kernel), found("xla"), 0.01)
 
 
-def test_a_training_step_on_many_devices_is_the_same_by_splash(on_a_tpu, monkeypatch):
+@pytest.mark.parametrize("kernel", ["splash", "blockwise"])
+def test_a_training_step_on_many_devices_is_the_same_by(kernel, on_a_tpu, monkeypatch):
     monkeypatch.setattr(jax, "jit", quick_jit)
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, sequence=2, tensor=2))
     rows = [[one] for one in examples_of((3, 4), (4, 3), (5, 6), (2, 2))]
@@ -210,7 +250,7 @@ def test_a_training_step_on_many_devices_is_the_same_by_splash(on_a_tpu, monkeyp
             _, report = trainer.train_step(trainer.init(), to_global(batch, mesh))
         return jax.device_get((report.window.sums.loss, report.window.gradient_norms))
 
-    np.testing.assert_allclose(sums("splash"), sums("xla"), rtol=1e-3)
+    np.testing.assert_allclose(sums(kernel), sums("xla"), rtol=1e-3)
 
 
 @pytest.mark.parametrize("attention", ["Sharper", "OwnClass"])
@@ -218,7 +258,7 @@ def test_own_scores_are_never_left_to_a_kernel(attention, on_a_tpu):
     config = model(attention=f"{__name__}:{attention}")
     with pytest.raises(ConfigError, match=f"would not compute the scores of .*:{attention}. Set model.kernel=auto"):
         kernel_choice.check(dataclasses.replace(config, kernel="splash"), "tpu")
-    assert "by xla: splash would not compute the scores of" in kernel_choice.explain(config, "tpu")
+    assert "by xla: no other kernel would compute the scores of" in kernel_choice.explain(config, "tpu")
     if attention == "Sharper":
         assert kernel_calls(dataclasses.replace(config, kernel="splash")) == 0
 
@@ -308,19 +348,25 @@ def test_a_kernel_of_another_platform_is_refused(kernel, platform, told):
     with pytest.raises(ConfigError) as caught:
         kernel_choice.check(model(kernel=kernel), platform)
     assert str(caught.value) == f"config.model.kernel = '{kernel}': {told}. Set model.kernel=auto."
-    for other in ("auto", "xla"):
+    for other in ("auto", "xla", "blockwise"):
         kernel_choice.check(model(kernel=other), platform)
 
 
 @pytest.mark.parametrize(
     ("platform", "changes", "told"),
     [
-        ("cpu", {}, "computed by xla: no other kernel is for a cpu."),
-        ("gpu", {}, "computed by xla: there is no GPU."),
+        ("cpu", {}, "computed by blockwise from 1024 positions on, by xla where there are fewer and in decoding."),
+        (
+            "cpu",
+            {"attention_dropout": 0.1},
+            "computed by xla (blockwise cannot serve model.attention_dropout = 0.1: it",
+        ),
+        ("cpu", {"kernel": "blockwise"}, "computed by blockwise, as config.model.kernel says, and by xla in decoding."),
+        ("gpu", {}, "blockwise from 4096 positions on, by xla where there are fewer and in decoding (cudnn cannot be"),
         ("tpu", {}, "computed by splash from 256 positions on, by xla where there are fewer and in decoding."),
         ("tpu", {"kernel": "xla"}, "computed by xla, as config.model.kernel says."),
         ("tpu", {"kernel": "splash"}, "computed by splash, as config.model.kernel says, and by xla in decoding."),
-        ("tpu", {"dtype": "float32"}, "computed by xla (splash cannot serve model.dtype = 'float32': it rounds"),
+        ("tpu", {"dtype": "float32"}, "and in decoding (splash cannot serve model.dtype = 'float32': it rounds"),
         (
             "tpu",
             {"positions": "alibi"},

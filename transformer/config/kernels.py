@@ -5,8 +5,8 @@ from typing import Any
 
 from transformer.config.model import ModelConfig
 
-# Kernels that never hold an attention's scores in main memory, and the platform each is for.
-FUSED = {"splash": "tpu", "cudnn": "gpu"}
+# Kernels that never hold all of an attention's scores, and the platform each is for (None: every one); the best first.
+FUSED = {"splash": "tpu", "cudnn": "gpu", "blockwise": None}
 
 # Positions that change scores or what is found by them (`RelativePositions.touches_scores`).
 _TOUCH_SCORES = ("t5", "shaw", "alibi")
@@ -27,13 +27,15 @@ class Obstacle:
 def obstacles(kernel: str, model: ModelConfig, role: str) -> list[Obstacle]:
     """What keeps one of `FUSED` from computing the attention of a role (see `model.attention.Role`); empty: nothing."""
     found = []
-    if model.dtype != "bfloat16":
+    if kernel != "blockwise" and model.dtype != "bfloat16":
         found.append(Obstacle("dtype", model.dtype, "it rounds the factors of its products to 16 bits", "bfloat16"))
     if model.attention_dropout:
         found.append(Obstacle("attention_dropout", model.attention_dropout, "it never holds the weights to drop", 0))
     # Positions of two texts have no distance, and all of a source may be seen.
     if role != "cross" and model.positions in _TOUCH_SCORES:
         found.append(Obstacle("positions", model.positions, "it never holds the scores they change", "rotary"))
+    if kernel == "blockwise":
+        return found
     if kernel == "splash":
         if role == "decoder" and model.mask == "prefix":
             found.append(Obstacle("mask", model.mask, "it knows no mask that is either of two", "causal"))

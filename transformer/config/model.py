@@ -94,9 +94,9 @@ class ModelConfig:
     )
     kernel: str = option(
         "auto",
-        "What computes attention: xla, everywhere; splash, on TPUs; cudnn, on GPUs; auto: the platform's where it can "
-        "and pays. docs/attention.md says what each can do.",
-        ("auto", "xla", "splash", "cudnn"),
+        "What computes attention: xla, or blockwise, which never holds all scores, everywhere; splash, on TPUs; cudnn, "
+        "on GPUs; auto: what can and pays there. docs/attention.md says what each can do.",
+        ("auto", "xla", "splash", "cudnn", "blockwise"),
     )
     dtype: str = option(
         "float32", "Precision of the products; parameters stay float32 in both.", ("float32", "bfloat16")

@@ -18,7 +18,7 @@ def check(config: ModelConfig, platform: str) -> None:
     def refuse(reason: str) -> ConfigError:
         return ConfigError("model.kernel", config.kernel, reason, "Set model.kernel=auto.")
 
-    if FUSED[config.kernel] != platform:
+    if FUSED[config.kernel] not in (platform, None):
         raise refuse(f"is for {FUSED[config.kernel]}s, and this run is on a {platform}")
     if config.kernel == "cudnn" and cudnn.missing():
         raise refuse(cudnn.missing())
@@ -28,24 +28,29 @@ def check(config: ModelConfig, platform: str) -> None:
 
 def explain(config: ModelConfig, platform: str) -> str:
     """One sentence for the log."""
-    kernel = kernels.on(platform)
     if config.kernel == "xla":
         return "Attention is computed by xla, as config.model.kernel says."
-    if kernel is None:
-        why = cudnn.missing() if platform == FUSED["cudnn"] else f"no other kernel is for a {platform}"
-        return f"Attention is computed by xla: {why}."
     if not scored_as_usual(attention_class(config)):
-        return f"Attention is computed by xla: {kernel} would not compute the scores of {config.attention}."
-    told = [_of_role(kernel, config, role) for role in config.attention_roles]
+        return f"Attention is computed by xla: no other kernel would compute the scores of {config.attention}."
+    told = [_of_role(config, role, platform) for role in config.attention_roles]
     if len(set(told)) == 1:
         return f"Attention is computed by {told[0]}."
     parts = zip(config.attention_roles, told, strict=True)
     return f"Attention: {'; '.join(f'{role} by {each}' for role, each in parts)}."
 
 
-def _of_role(kernel: str, config: ModelConfig, role: str) -> str:
-    for obstacle in obstacles(kernel, config, role):
-        return f"xla ({kernel} cannot serve model.{obstacle.field} = {obstacle.value!r}: {obstacle.reason})"
-    if config.kernel == "auto":
-        return f"{kernel} from {kernels.SHORTEST} positions on, by xla where there are fewer and in decoding"
-    return f"{kernel}, as config.model.kernel says, and by xla in decoding"
+def _of_role(config: ModelConfig, role: str, platform: str) -> str:
+    if config.kernel != "auto":
+        return f"{config.kernel}, as config.model.kernel says, and by xla in decoding"
+    better = []
+    if platform == FUSED["cudnn"] and cudnn.missing():
+        better.append(f"cudnn cannot be had: {cudnn.missing()}")
+    for kernel in kernels.on(platform):
+        found = obstacles(kernel, config, role)
+        if not found:
+            why = f" ({'; '.join(better)})" if better else ""
+            shortest = kernels.shortest(kernel, platform)
+            return f"{kernel} from {shortest} positions on, by xla where there are fewer and in decoding{why}"
+        field, value, reason = found[0].field, found[0].value, found[0].reason
+        better.append(f"{kernel} cannot serve model.{field} = {value!r}: {reason}")
+    return f"xla ({'; '.join(better)})"

@@ -3,6 +3,7 @@
 - xla: two products and a softmax between, in main memory: `MultiHeadAttention.weights`. Everything, everywhere.
 - splash: see splash.py. For TPUs.
 - cudnn: see cudnn.py. For GPUs.
+- blockwise: see blockwise.py. For long sequences, everywhere.
 
 docs/attention.md has a table of what each can do; kernel_choice.py says it at the start of a run.
 
@@ -16,12 +17,19 @@ import jax
 from transformer import sharding
 from transformer.config import ModelConfig
 from transformer.config.kernels import FUSED, obstacles
-from transformer.model import cudnn
+from transformer.model import blockwise, cudnn
 from transformer.model.masks import Causal, Chunk, Mask, Padding, Places, SameSegment, Window, parts
 
 # "auto" leaves what has fewer queries or keys to XLA. By the compiled program of a TPU, from here on splash moves fewer
 # bytes, see docs/attention.md. Of GPUs nothing is known: the same.
 SHORTEST = 256
+# On a CPU of 2 cores blockwise took 1.4 to 1.6 times the time of xla for output and gradients of 512 positions, 0.5 to
+# 0.6 times for 1,024, 0.3 times for 2,048 (8 heads of 64, rows of one example; benchmarks/long_inputs.py). xla's scores
+# of a row are 32 MB at 1,024 positions, in each layer: those of 2,048 no longer fit into the last cache.
+SHORTEST_BLOCKWISE = 1024
+# On others it was not timed, and small blocks keep few of their units busy. Here memory speaks: the scores of a row of
+# 8 heads are 512 MB in float32, which xla keeps for the backward pass of each layer.
+SHORTEST_BLOCKWISE_ELSEWHERE = 4096
 
 # Masks that are about positions, and all that splash knows.
 _OF_POSITIONS = (Causal, Window, Chunk)
@@ -60,6 +68,8 @@ def serves(kernel: str, call: Call) -> bool:
         return False
     if kernel == "cudnn":
         return True
+    if kernel == "blockwise":
+        return blockwise.knows(call.mask)
     kinds = {type(part) for part in parts(call.mask)}
     return kinds <= {*_SPLASH} and (call.has_columns or kinds.isdisjoint(_OF_POSITIONS))
 
@@ -70,32 +80,42 @@ class Kernels:
 
     Attributes:
       fused: those of `FUSED` that may.
-      shortest: the length from which on they do.
+      named: whether it is the config that names one, for any length.
     """
 
     fused: tuple[str, ...]
-    shortest: int
+    named: bool
 
     @classmethod
     def of(cls, config: ModelConfig, role: str) -> "Kernels":
         asked = {"auto": tuple(FUSED), "xla": ()}.get(config.kernel, (config.kernel,))
         fused = tuple(kernel for kernel in asked if not obstacles(kernel, config, role))
-        return cls(fused, SHORTEST if config.kernel == "auto" else 0)
+        return cls(fused, config.kernel != "auto")
 
     def choose(self, call: Call) -> str:
         """The kernel for what is asked. Where the platform is not that of the kernel that is forced: xla.
 
         So parameters go anywhere; that a run's platform is the right one is checked at its start.
         """
-        fused = on(sharding.platform())
-        can = fused in self.fused and min(call.lengths) >= self.shortest and serves(fused, call)
-        return fused if can else "xla"
+        platform = sharding.platform()
+        for kernel in on(platform):
+            long = self.named or min(call.lengths) >= shortest(kernel, platform)
+            if kernel in self.fused and long and serves(kernel, call):
+                return kernel
+        return "xla"
 
 
-def on(platform: str) -> str | None:
-    """The one of `FUSED` that runs there."""
-    kernel = next((kernel for kernel, where in FUSED.items() if where == platform), None)
-    return None if kernel == "cudnn" and cudnn.missing() else kernel
+def on(platform: str) -> tuple[str, ...]:
+    """Those of `FUSED` that run there, the best first."""
+    here = [kernel for kernel, where in FUSED.items() if where in (platform, None)]
+    return tuple(kernel for kernel in here if not (kernel == "cudnn" and cudnn.missing()))
+
+
+def shortest(kernel: str, platform: str) -> int:
+    """The number of queries, and of keys, from which on "auto" takes one of `FUSED`."""
+    if kernel != "blockwise":
+        return SHORTEST
+    return SHORTEST_BLOCKWISE if platform == "cpu" else SHORTEST_BLOCKWISE_ELSEWHERE
 
 
 def attend(
@@ -105,6 +125,8 @@ def attend(
     arrays = (q_BTNH, keys_BSKH, values_BSKH, call.mask, call.queries, call.keys)
     if kernel == "cudnn":
         return cudnn.attend(*arrays, causal=call.causal)
+    if kernel == "blockwise":
+        return blockwise.attend(*arrays, soft_cap=soft_cap)
     # Pallas takes a sixth of a second to import: not where there is no TPU.
     from transformer.model import splash
 

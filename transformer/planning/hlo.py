@@ -29,6 +29,7 @@ _CALLED = re.compile(r"(?:calls|body|to_apply|called_computations|branch_computa
 _END = re.compile(r"^\}(?!\})")
 _COMMENT = re.compile(r"/\*[^*]*\*/")
 _TRIP_COUNT = re.compile(r'"known_trip_count":\s*\{\s*"n":\s*"?(\d+)')
+_AT_MOST = re.compile(r"at_most_(\d+)_times")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,7 +159,8 @@ class Program:
         return cls(computations, computations[entry])
 
     def trip_count(self, loop: Instruction) -> int:
-        """How often the body of a `while` is run: as XLA notes it, else from `i < n` with i from 0.
+        """How often the body of a `while` is run: as XLA notes it, at most as its name says (`blockwise.at_most`), else
+        from `i < n` with i from 0.
 
         Raises:
           PlanError: it cannot be told.
@@ -166,6 +168,9 @@ class Program:
         noted = _TRIP_COUNT.search(loop.attributes)
         if noted:
             return int(noted.group(1))
+        bounded = _AT_MOST.search(loop.source)
+        if bounded:
+            return int(bounded.group(1))
         condition = self.computations[loop.attribute("condition").removeprefix("%")]
         limits = _limits(condition, condition.root, self)
         if len(limits) != 1:
