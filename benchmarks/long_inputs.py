@@ -4,8 +4,8 @@
 
 One row of one example, 8 heads of 64, float32: the attention alone, its output and that with the gradients of queries,
 keys and values. Prints the machine, tokens a second (the median of interleaved runs), the memory that the compiled
-program needs beside its arguments and results, and, as its last line, one JSON object. xla is left out where it would need
-more than --most-gb. About two minutes by default.
+program needs beside its arguments and results, and, as its last line, one JSON object. xla is left out where it would
+need more than --most-gb. About two minutes by default.
 """
 
 import argparse
@@ -45,10 +45,7 @@ def program(kernel: str, mask: Mask, gradients: bool) -> Callable:
     """Of queries, keys, values, weights of a loss, and places."""
 
     def attend(arrays, weights_BTNH, places):
-        if kernel == "xla":
-            found_BTNH = xla(*arrays, mask, places)
-        else:
-            found_BTNH = blockwise.attend(*arrays, mask, places, places)
+        found_BTNH = xla(*arrays, mask, places) if kernel == "xla" else blockwise.attend(*arrays, mask, places, places)
         return jnp.sum(found_BTNH * weights_BTNH), found_BTNH
 
     return jax.value_and_grad(attend, has_aux=True) if gradients else attend

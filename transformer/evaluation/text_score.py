@@ -1,6 +1,6 @@
 """How probable a language model finds given text (forced decoding), in windows where it is long.
 
-Letters: B rows, T tokens of a window, V vocabulary.
+Letters: B rows, T tokens of a window, V vocabulary, C chunks of P tokens.
 """
 
 import dataclasses
@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
@@ -23,7 +24,7 @@ from transformer.model.products import float32_product
 SHORTEST = 16
 # Rows of a group of windows: the least of these that holds it, as far as the logits fit.
 ROWS = (1, 8, 64)
-# Bytes of logits held at once.
+# Bytes of logits held at once: more rows than have so few are not taken, and of one row those of fewer positions.
 LOGITS = 2**28
 
 
@@ -133,9 +134,29 @@ class TextScorer:
     def _score(self, params: Params, batch: dict[str, jax.Array]) -> jax.Array:
         """The log-probability of every target, [B, T]."""
         model = self._blueprint.bind(params)
-        logits_BTV = float32_product("BTD,VD->BTV", model(batch), model.output_table(), model.config.dtype)
-        logits_BTV = sharding.place(logits_BTV, "batch", None, None)
-        return log_probabilities(logits_BTV, batch["targets"])
+        table_VD = model.output_table()
+
+        def of_chunk(chunk: tuple[jax.Array, jax.Array]) -> jax.Array:
+            hidden_BPD, targets_BP = chunk
+            logits_BPV = float32_product("BPD,VD->BPV", hidden_BPD, table_VD, model.config.dtype)
+            return log_probabilities(sharding.place(logits_BPV, "batch", None, None), targets_BP)
+
+        hidden_BTD, targets_BT = model(batch), batch["targets"]
+        rows, length = targets_BT.shape
+        positions = min(max(1, LOGITS // (4 * rows * self._vocab_size)), length)
+        if positions == length:
+            return of_chunk((hidden_BTD, targets_BT))
+        found_CBP = jax.lax.map(of_chunk, (_in_chunks(hidden_BTD, positions), _in_chunks(targets_BT, positions)))
+        found_BCP = jnp.moveaxis(found_CBP, 0, 1)
+        return jnp.reshape(found_BCP, (rows, -1), out_sharding=sharding.like(found_BCP, 0, None))[:, :length]
+
+
+def _in_chunks(array_BT: jax.Array, positions: int) -> jax.Array:
+    """[C, B, P, ...] with so many positions P; the last chunk is filled up with zeros."""
+    rows, length, *rest = array_BT.shape
+    array_BT = jnp.pad(array_BT, ((0, 0), (0, -length % positions)) + ((0, 0),) * len(rest))
+    split = sharding.like(array_BT, 0, None, None, *range(2, array_BT.ndim))
+    return jnp.moveaxis(jnp.reshape(array_BT, (rows, -1, positions, *rest), out_sharding=split), 1, 0)
 
 
 def _windows(sizes: Sequence[int], length: int, overlap: int) -> Iterator[_Window]:

@@ -23,9 +23,9 @@ from transformer.model.masks import Causal, Chunk, Mask, Padding, Places, SameSe
 # "auto" leaves what has fewer queries or keys to XLA. By the compiled program of a TPU, from here on splash moves fewer
 # bytes, see docs/attention.md. Of GPUs nothing is known: the same.
 SHORTEST = 256
-# On a CPU of 2 cores blockwise took 1.4 to 1.6 times the time of xla for output and gradients of 512 positions, 0.5 to
-# 0.6 times for 1,024, 0.3 times for 2,048 (8 heads of 64, rows of one example; benchmarks/long_inputs.py). xla's scores
-# of a row are 32 MB at 1,024 positions, in each layer: those of 2,048 no longer fit into the last cache.
+# On a CPU of 2 cores blockwise took 0.5 to 1.6 times the time of xla for output and gradients of 512 positions (more
+# rows: slower), 0.5 to 0.7 times for 1,024, 0.3 to 0.6 for 2,048, 0.2 to 0.4 for 4,096 (8 heads of 64, rows of one
+# example; benchmarks/long_inputs.py). xla's scores of a row are 32 MB at 1,024 positions, all of the last cache.
 SHORTEST_BLOCKWISE = 1024
 # On others it was not timed, and small blocks keep few of their units busy. Here memory speaks: the scores of a row of
 # 8 heads are 512 MB in float32, which xla keeps for the backward pass of each layer.
