@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from transformer.decoding.sampling import Sampling, draw, filtered, log_probabilities
+from transformer.decoding.sampling import Sampling, draw, filtered, keep_top_k, log_probabilities
 
 ROWS, VOCABULARY = 5, 30
 LOGITS = np.random.default_rng(0).normal(0, 2, (ROWS, VOCABULARY)).astype(np.float32)
@@ -108,6 +108,39 @@ def test_the_lowest_temperature_is_as_good_as_greedy():
     np.testing.assert_array_equal(tokens, LOGITS.argmax(axis=1))
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1e-6},
+        {"temperature": 1e6},
+        {"top_k": 2**24},
+        {"top_p": 1e-6},
+        {"min_p": 5e-324},
+        {"repetition_penalty": 1e-3},
+        {"repetition_penalty": 1e3},
+        {"temperature": 1e-6, "top_k": 1, "top_p": 1e-6, "min_p": 0.999, "repetition_penalty": 1e3},
+        {"temperature": 1e6, "top_k": 2**24, "top_p": 0.999, "min_p": 1e-45, "repetition_penalty": 1e-3},
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_not_drawn_at_the_ends_of_the_ranges(settings):
+    """As padding: its logit is -inf."""
+    values = Sampling(**settings).values()
+    logits = np.concatenate([np.full((ROWS, 2), -np.inf, np.float32), 30 * LOGITS], axis=1)
+    seen = np.concatenate([np.ones((ROWS, 2), bool), SEEN], axis=1)
+    for position in range(20):
+        tokens = draw(
+            jnp.asarray(logits), jnp.asarray(seen), jnp.arange(ROWS, dtype=jnp.uint32), jnp.int32(position), values
+        )
+        assert np.all(np.asarray(tokens) >= 2)
+
+
+def test_both_zeros_are_equal():
+    kept = keep_top_k(jnp.array([[0.0, -0.0, 1.0, -1.0]]), 2)
+    np.testing.assert_array_equal(kept, [[0.0, 0.0, 1.0, -np.inf]])
+
+
 def test_temperature_0_is_the_most_probable_token():
     settings = Sampling(temperature=0, top_k=3, top_p=0.2)
     tokens = draw(jnp.asarray(LOGITS), jnp.asarray(SEEN), jnp.zeros(ROWS, jnp.uint32), jnp.int32(0), settings.values())
@@ -119,12 +152,18 @@ def test_temperature_0_is_the_most_probable_token():
     [
         ({"temperature": -1}, "temperature = -1: must be 0"),
         ({"temperature": math.inf}, "temperature = inf"),
-        ({"temperature": 1e-40}, "temperature = 1e-40: must be 0 .greedy., or from 1e-6 on"),
+        ({"temperature": 1e-40}, "temperature = 1e-40: must be 0 .greedy., or from 1e-6 to 1e6"),
+        ({"temperature": 1e39}, "temperature = 1e.39: must be 0"),
         ({"temperature": math.nan}, "temperature = nan"),
         ({"top_k": -1}, "top_k = -1"),
-        ({"top_p": 0}, "top_p = 0: must be above 0 and at most 1"),
+        ({"top_k": 10**39}, "top_k = 10*: must be from 0 .all tokens. to 16777216"),
+        ({"top_p": 0}, "top_p = 0: must be from 1e-6 to 1 "),
+        ({"top_p": 1e-39}, "top_p = 1e-39"),
+        ({"top_p": 1.5}, "top_p = 1.5"),
         ({"min_p": 1}, "min_p = 1"),
-        ({"repetition_penalty": 0}, "repetition_penalty = 0"),
+        ({"repetition_penalty": 0}, "repetition_penalty = 0: must be from 0.001 to 1000"),
+        ({"repetition_penalty": 1e-40}, "repetition_penalty = 1e-40"),
+        ({"repetition_penalty": 1e39}, "repetition_penalty = 1e.39"),
         ({"repetition_penalty": math.inf}, "repetition_penalty = inf"),
     ],
 )

@@ -7,71 +7,29 @@ is left is drawn. Each is a function of logits alone, and can be used without th
 Letters: B rows, V vocabulary.
 """
 
-import dataclasses
-import math
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from transformer.decoding.sampling_settings import Sampling
+
+__all__ = [
+    "Sampling",
+    "Values",
+    "draw",
+    "filtered",
+    "keep_min_p",
+    "keep_top_k",
+    "keep_top_p",
+    "log_probabilities",
+    "penalise",
+]
+
 # Values of the settings that do something, by name. Which there are is part of a compiled program, their values are
 # not: another temperature compiles nothing.
 Values = dict[str, np.float32 | jax.Array]
-
-
-@dataclasses.dataclass(frozen=True)
-class Sampling:
-    """Settings of a draw; the defaults draw from the model's own distribution.
-
-    Attributes:
-      temperature: logits are divided by it; 0: always the most probable token (greedy), whatever top-k, top-p and min-p
-        say.
-      top_k: only the k most probable tokens (Fan et al. 2018); 0: all.
-      top_p: only the most probable tokens whose probabilities first add up to p (nucleus; Holtzman et al. 2020).
-      min_p: only tokens with at least p times the probability of the most probable one (Nguyen et al. 2024).
-      repetition_penalty: tokens of the prompt and of the text so far are made less likely by this factor (CTRL; see
-        `penalise`); 1: none.
-
-    Raises:
-      ValueError: for a value out of range.
-    """
-
-    temperature: float = 1.0
-    top_k: int = 0
-    top_p: float = 1.0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
-
-    def __post_init__(self):
-        for name, holds, range_ in (
-            (
-                "temperature",
-                self.temperature == 0 or 1e-6 <= self.temperature < math.inf,
-                "0 (greedy), or from 1e-6 on",
-            ),
-            ("top_k", self.top_k >= 0, "0 (all tokens) or more"),
-            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1 (all tokens)"),
-            ("min_p", 0 <= self.min_p < 1, "from 0 (all tokens) to below 1"),
-            ("repetition_penalty", 0 < self.repetition_penalty < math.inf, "above 0; 1 is none"),
-        ):
-            if not holds:
-                raise ValueError(f"{name} = {getattr(self, name)}: must be {range_}.")
-
-    @property
-    def looks_back(self) -> bool:
-        """Whether a draw depends on which tokens there were."""
-        return self.repetition_penalty != 1
-
-    def values(self) -> Values:
-        """Of the settings that do something; without a temperature the draw is greedy."""
-        given = {"repetition_penalty": self.repetition_penalty} if self.looks_back else {}
-        if self.temperature:
-            given["temperature"] = self.temperature
-            given |= {"top_k": self.top_k} if self.top_k else {}
-            given |= {"top_p": self.top_p} if self.top_p < 1 else {}
-            given |= {"min_p": self.min_p} if self.min_p else {}
-        return {name: np.float32(value) for name, value in given.items()}
 
 
 def penalise(logits_BV: jax.Array, seen_BV: jax.Array, penalty: float | jax.Array) -> jax.Array:
@@ -147,9 +105,10 @@ def _largest(logits_BV: jax.Array, size_of: Callable[[jax.Array], jax.Array], wa
     Their least is found bit by bit among the numbers of float32, in 32 passes: sorting a row of a large vocabulary
     takes a CPU many times longer than a step of the model. Where not even all are enough, all stay.
     """
-    # Floats by their bits, in the order of their values.
+    # Floats by their bits, in the order of their values; -0, which has the bits of the sign alone, equals 0.
     bits_BV = jax.lax.bitcast_convert_type(logits_BV.astype(jnp.float32), jnp.uint32)
     sign = jnp.uint32(1 << 31)
+    bits_BV = jnp.where(bits_BV == sign, 0, bits_BV)
     places_BV = jnp.where(bits_BV >= sign, ~bits_BV, bits_BV | sign)
 
     def turn(number: jax.Array, least_B: jax.Array) -> jax.Array:
