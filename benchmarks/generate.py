@@ -187,17 +187,34 @@ def peers() -> str:
         sys.exit(f"--peers: {error.name} is not installed. pip install torch transformers")
 
 
+def _shapes(words: str) -> list[str]:
+    for name in words.split(","):
+        if name not in SHAPES:
+            raise argparse.ArgumentTypeError(f"there is no shape {name!r}; choose from {', '.join(SHAPES)}")
+    return words.split(",")
+
+
+def _batches(words: str) -> list[int]:
+    return [_count(word) for word in words.split(",")]
+
+
+def _count(word: str) -> int:
+    if not word.isdecimal() or int(word) < 1:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number from 1 on")
+    return int(word)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shapes", default="small,gpt2", help=f"Of {', '.join(SHAPES)}.")
-    parser.add_argument("--batches", default="1,32", help="Texts made together.")
-    parser.add_argument("--turns", type=int, default=5, help="How often each side runs.")
+    parser.add_argument("--shapes", type=_shapes, default="small,gpt2", help=f"Of {', '.join(SHAPES)}.")
+    parser.add_argument("--batches", type=_batches, default="1,32", help="Texts made together.")
+    parser.add_argument("--turns", type=_count, default=5, help="How often each side runs.")
     parser.add_argument("--peers", action="store_true", help="Also measure PyTorch.")
     parser.add_argument("--json", type=Path, help="Also write the result to this file.")
     parser.add_argument("--serve", choices=SIDES, help="Be one side: see `serve`.")
     arguments = parser.parse_args()
     if arguments.serve:
-        serve(arguments.serve, SHAPES[arguments.shapes], int(arguments.batches))
+        serve(arguments.serve, SHAPES[arguments.shapes[0]], arguments.batches[0])
         return
 
     sides = ["ours", "theirs"] if arguments.peers else ["ours"]
@@ -208,8 +225,8 @@ def main() -> None:
     print(
         f"{'':14}" + "".join(f"{f'{side} tok/s':>16}{'best':>9}{'first run':>11}" for side in sides) + f"{'ratio':>8}"
     )
-    for shape in arguments.shapes.split(","):
-        for rows in map(int, arguments.batches.split(",")):
+    for shape in arguments.shapes:
+        for rows in arguments.batches:
             row = result[f"{shape} {rows}"] = measure(sides, shape, rows, arguments.turns)
             rates = "".join(
                 f"{row[f'{side}_tokens_per_s']:16,.0f}{row[f'{side}_best_tokens_per_s']:9,.0f}"
