@@ -181,8 +181,13 @@ def test_learned_positions_are_slid_along():
         visible.append(token)
     assert len(found.tokens) > 16
     assert "".join(case.generator.stream("abcabc", max_tokens=50, sampling=GREEDY)) == found.text
-    [[long]] = case.generator.generate(["abcabc" * 9], max_tokens=3, sampling=GREEDY)
-    assert len(long.tokens) == 3 or long.reason == "end"
+    prompts = ["abcabc" * 9, "abcabcdäfe" * 5, "hgfedcba€" * 3]
+    for prompt, [long] in zip(prompts, case.generator.generate(prompts, max_tokens=3, sampling=GREEDY), strict=True):
+        visible = case.generator.tokenizer.encode([prompt])[0][-8:]
+        for token in [*long.tokens, *([EOS] if long.reason == "end" else [])]:
+            assert token == case.likeliest(visible)[-1]
+            visible.append(token)
+        assert len(visible) == 8 + 3 or long.reason == "end"
 
 
 def test_a_penalty_looks_back_on_what_is_no_longer_visible():
@@ -274,6 +279,33 @@ def test_a_single_string_is_refused(generator):
         generator.generate(["abc"], stop="ab")
 
 
-def test_no_samples_are_refused(generator):
-    with pytest.raises(ValueError, match="samples = 0"):
-        generator.generate(["abc"], samples=0)
+@pytest.mark.parametrize(
+    ("call", "error", "told"),
+    [
+        (lambda it: it.generate(["abc"], samples=0), ValueError, "samples = 0: must be 1"),
+        (lambda it: it.generate(["abc"], samples=2.5), TypeError, "samples = 2.5: must be a whole number"),
+        (lambda it: it.generate(["abc"], max_tokens=-3), ValueError, "max_tokens = -3: must be 1"),
+        (lambda it: it.stream("abc", max_tokens=1.0), TypeError, "max_tokens = 1.0"),
+        (lambda it: it.generate(["abc"], seed="1"), TypeError, "seed = '1'"),
+        (lambda it: it.generate(["abc"], sampling=0.8), TypeError, "sampling = 0.8: give a Sampling"),
+        (lambda it: it.generate(["abc", None]), TypeError, "prompts are .* number 1 is NoneType: None"),
+        (lambda it: it.generate(None), TypeError, "a list of prompts, not NoneType"),
+        (lambda it: it.generate(["abc", "a\ud800"]), ValueError, "Number 1 of the prompts has .*ud800' at 1"),
+        (lambda it: it.stream("a\ud800"), ValueError, "prompts has .*ud800' at 1"),
+        (lambda it: it.stream(["abc"]), TypeError, "prompt = .'abc'.: give one text"),
+        (lambda it: it.stream("abc", stop=[1]), TypeError, "stop strings are .* number 0 is int: 1"),
+        (lambda it: it.score([None]), TypeError, "texts are .* number 0 is NoneType"),
+        (lambda it: it.score(["\udcff"]), ValueError, "texts has .*udcff' at 0"),
+        (lambda it: it.score(["abc"], overlap=2.5), TypeError, "overlap = 2.5"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_named(generator, call, error, told):
+    """By the call itself: of a stream too, before anything is taken of it."""
+    with pytest.raises(error, match=told):
+        call(generator)
+
+
+def test_numbers_of_numpy_are_whole_too(generator):
+    settings = {"max_tokens": 4, "sampling": Sampling(2.0), "seed": 3}
+    as_numpy = settings | {"max_tokens": np.int32(4), "seed": np.int64(3)}
+    assert generator.generate(["abc"], **as_numpy) == generator.generate(["abc"], **settings)

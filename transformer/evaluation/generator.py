@@ -5,7 +5,8 @@ Letters: B rows, T tokens.
 
 import copy
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from numbers import Integral
 
 from absl import logging
 from jax.sharding import Mesh
@@ -76,14 +77,14 @@ class Generator:
           progress: called with the number of continuations finished since the last call.
 
         Raises:
-          TypeError: for a single string, also as `stop`, which would be taken for a list of letters.
-          ValueError: for no samples.
+          TypeError: for a single string, also as `stop`, which would be taken for a list of letters; for what is no
+            text, no whole number, no `Sampling`.
+          ValueError: for no samples, for no tokens, and for text with half a character in it.
         """
-        if samples < 1:
-            raise ValueError(f"samples = {samples}: must be 1 or more.")
-        if isinstance(prompts, str):
-            raise TypeError(f"Give a list of prompts, such as [{prompts[:40]!r}], not one string.")
-        encoded = self.tokenizer.encode([str(prompt) for prompt in prompts])
+        prompts, stop = _texts("prompts", prompts), _texts("stop strings", stop)
+        _check(max_tokens, sampling, seed)
+        _check_whole("samples", samples, at_least=1)
+        encoded = self.tokenizer.encode(prompts)
         self._warn(encoded, max_tokens)
         texts = [self._continuation(ids, stop, seed, sample) for ids in encoded for sample in range(samples)]
         for group in self.rollout.groups(texts):
@@ -102,11 +103,23 @@ class Generator:
         seed: int = 0,
     ) -> Iterator[str]:
         """The text of one continuation as it comes; together it is the first that `generate` gives. Never a part of a
-        character, nor of a stop string."""
+        character, nor of a stop string.
+
+        What is wrong is told, and warned of, by the call; the text is made as it is asked for.
+
+        Raises:
+          TypeError, ValueError: as `generate`.
+        """
+        if not isinstance(prompt, str):
+            raise TypeError(f"prompt = {prompt!r}: give one text, a str, not {type(prompt).__name__}.")
+        [prompt], stop = _texts("prompts", [prompt]), _texts("stop strings", stop)
+        _check(max_tokens, sampling, seed)
         [ids] = self.tokenizer.encode([prompt])
         self._warn([ids], max_tokens)
-        text = self._continuation(ids, stop, seed, 0)
-        for _ in self.rollout.run(self._prepared(), [text], max_tokens, sampling or Sampling(), chunk=1):
+        return self._stream(self._continuation(ids, stop, seed, 0), max_tokens, sampling or Sampling())
+
+    def _stream(self, text: Continuation, max_tokens: int, sampling: Sampling) -> Iterator[str]:
+        for _ in self.rollout.run(self._prepared(), [text], max_tokens, sampling, chunk=1):
             if certain := text.take():
                 yield certain
         if certain := text.take():
@@ -118,8 +131,6 @@ class Generator:
         return self._weights
 
     def _continuation(self, ids: Sequence[int], stop: Sequence[str], seed: int, sample: int) -> Continuation:
-        if isinstance(stop, str):
-            raise TypeError(f"Give a list of stop strings, such as [{stop[:40]!r}], not one string.")
         own = zlib.crc32(f"{seed} {sample} {list(ids)}".encode())
         stream = self.tokenizer.stream()
         stream.add(*ids)  # a space at the beginning of a text may go, one between prompt and continuation may not
@@ -162,16 +173,55 @@ class Generator:
           progress: called with the number of tokens scored since the last call.
 
         Raises:
-          TypeError: for a single string, which would be taken for a list of letters.
+          TypeError: for a single string, which would be taken for a list of letters; for what is no text; for an
+            overlap that is no whole number.
+          ValueError: for text with half a character in it.
           EvaluationError: for no text at all, and for an overlap as long as a window.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"Give a list of texts, such as [{texts[:40]!r}], not one string.")
+        texts = _texts("texts", texts)
+        _check_whole("overlap", overlap)
         if not texts:
             raise EvaluationError("There is nothing to score: no text was given.")
-        encoded = [[*ids, EOS] for ids in self.tokenizer.encode(list(texts))]
+        encoded = [[*ids, EOS] for ids in self.tokenizer.encode(texts)]
         found = self.scorer(self._params, encoded, overlap, progress)
         return [
             Scored(self.tokenizer.pieces(ids), values, len(text.encode()))
             for text, ids, values in zip(texts, encoded, found, strict=True)
         ]
+
+
+# --- what is asked for ---
+
+
+def _texts(what: str, given: Iterable[str]) -> list[str]:
+    """A list of texts, each of which UTF-8 can hold."""
+    if isinstance(given, str):
+        raise TypeError(f"Give a list of {what}, such as [{given[:40]!r}], not one string.")
+    if not isinstance(given, Iterable):
+        raise TypeError(f"Give a list of {what}, not {type(given).__name__}.")
+    texts = list(given)
+    for number, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"The {what} are to be texts, and number {number} is {type(text).__name__}: {text!r:.40}.")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"Number {number} of the {what} has half a character, {text[error.start]!r} at {error.start}, which "
+                'UTF-8 cannot hold. Decode it otherwise, with errors="replace" for example.'
+            ) from None
+    return texts
+
+
+def _check(max_tokens: int, sampling: Sampling | None, seed: int) -> None:
+    _check_whole("max_tokens", max_tokens, at_least=1)
+    _check_whole("seed", seed)
+    if not isinstance(sampling, Sampling | None):
+        raise TypeError(f"sampling = {sampling!r}: give a Sampling, such as Sampling(temperature=0.8).")
+
+
+def _check_whole(name: str, value: int, at_least: int | None = None) -> None:
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"{name} = {value!r}: must be a whole number.")
+    if at_least is not None and value < at_least:
+        raise ValueError(f"{name} = {value}: must be {at_least} or more.")
