@@ -11,6 +11,7 @@ import pytest
 import tiny_run
 
 import transformer
+from transformer.cli import decoding_flags
 from transformer.evaluation.generator import Generator
 
 TEXT = "".join(f"{english}. {german}.\n" for english, german in tiny_run.pairs())
@@ -47,7 +48,8 @@ def test_one_continuation_follows_its_prompt(command, run):
 
 def test_prompts_of_stdin_give_json_lines(command, run):
     words = ["--prompts=-", "--samples=2", "--max_tokens=30", "--stop=.", "--stop=\\n", "--top_k=5", "--json"]
-    code, out, err = command("generate", f"--workdir={run}", *words, stdin=b"anna\nben\\nclara\n")
+    stdin = b'{"prompt": "anna"}\n\n{"id": 7, "prompt": "ben\\nclara"}\n'
+    code, out, err = command("generate", f"--workdir={run}", *words, "--prompts_format=jsonl", stdin=stdin)
     assert (code, err) == (0, "")
     records = [json.loads(line) for line in out.splitlines()]
     assert [(record["prompt"], record["sample"]) for record in records] == [
@@ -58,6 +60,32 @@ def test_prompts_of_stdin_give_json_lines(command, run):
         assert "\n" not in record["text"]
         assert record["log_probability"] < 0
         assert record["reason"] in ("end", "stop", "limit")
+
+
+def test_a_backslash_of_a_file_is_one_and_of_the_command_line_is_written_as_two(command, run):
+    formulas = [r"$\nabla f$", r"C:\new\\"]
+    typed = [f"--prompt={formula}" for formula in (r"a\nb", r"$\\nabla f$", r"\\\n", r"\t")]
+    words = ["--prompts=-", "--max_tokens=1", "--json", *typed]
+    code, out, err = command("generate", f"--workdir={run}", *words, stdin="\n".join(formulas).encode())
+    assert (code, err) == (0, "")
+    prompts = [json.loads(line)["prompt"] for line in out.splitlines()]
+    assert prompts == ["a\nb", r"$\nabla f$", "\\\n", r"\t", *formulas]
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        (b'{"prompt": "a"', "line 2, is not JSON ("),
+        (b'["a"]', 'line 2, is no JSON object with a text "prompt"'),
+        (b'{"prompt": 1}', 'line 2, is no JSON object with a text "prompt"'),
+        (b'{"prompt": "\\ud800"}', "line 2, has half a character"),
+    ],
+)
+def test_json_that_holds_no_prompt_is_explained(command, run, line, told):
+    words = ["--prompts=-", "--prompts_format=jsonl"]
+    code, out, err = command("generate", f"--workdir={run}", *words, stdin=b'{"prompt": "b"}\n' + line)
+    assert (code, out) == (2, "")
+    assert told in err
 
 
 def test_prompts_end_at_line_ends_alone(command, run):
@@ -117,7 +145,7 @@ def test_the_bar_of_a_terminal_is_not_in_the_results(command, run, monkeypatch, 
     ("words", "told"),
     [
         ([], "--prompt="),
-        (["--prompt=a", "--top_p=2"], "--top_p = 2.0: must be above 0 and at most 1"),
+        (["--prompt=a", "--top_p=2"], "--top_p = 2.0: must be from 1e-6 to 1"),
         (["--prompts=nowhere.txt"], "nowhere.txt cannot be read"),
         (["--prompt=anna \udcff"], "is not UTF-8 (character 5)"),
         (["--prompt=anna", "--stop=\udcff"], "is not UTF-8 (character 0)"),
@@ -128,6 +156,32 @@ def test_what_cannot_be_generated_is_explained(command, run, words, told):
     code, out, err = command("generate", f"--workdir={run}", *words)
     assert (code, out) == (2, "")
     assert told in err
+
+
+@pytest.mark.parametrize(
+    ("terminal", "expected"), [(False, "ä€: ".encode()), (True, rb"\xe4\u20ac: ")], ids=["file", "terminal"]
+)
+def test_text_that_a_locale_lacks_is_written(command, run, monkeypatch, terminal, expected):
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr(stdout, "isatty", lambda: terminal, raising=False)
+    monkeypatch.setattr(sys, "stdout", stdout)
+    assert command("generate", f"--workdir={run}", "--prompt=ä€: ", "--max_tokens=1")[0] == 0
+    assert stdout.buffer.getvalue().startswith(expected)
+
+
+def test_settings_are_checked_before_a_model_is_loaded(command, run, monkeypatch):
+    monkeypatch.setattr(decoding_flags, "open_generator", lambda given: pytest.fail("loaded"))
+    code, out, err = command("generate", f"--workdir={run}", "--prompt=a", "--repetition_penalty=1e39")
+    assert (code, out) == (2, "")
+    assert "--repetition_penalty = 1e+39: must be from 0.001 to 1000" in err
+
+
+def test_warnings_stand_before_the_prompt(command, run, monkeypatch):
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stdout", screen)
+    monkeypatch.setattr(Generator, "_warn", lambda self, *_: print("It is long.", file=screen))
+    assert command("generate", f"--workdir={run}", "--prompt=anna", "--max_tokens=1")[0] == 0
+    assert screen.getvalue().startswith("It is long.\nanna")
 
 
 def test_each_kind_of_run_has_its_verbs(command, run):

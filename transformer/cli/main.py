@@ -1,6 +1,7 @@
 """The command `transformer VERB ...`."""
 
 import difflib
+import io
 import os
 import re
 import sys
@@ -53,6 +54,7 @@ def main(words: list[str] | None = None) -> None:
     if own_process:
         process.collect_garbage_seldom()
     words = sys.argv[1:] if words is None else words
+    _write_any_text()
     try:
         _run(words, own_process)
         sys.stdout.flush()  # here, where a closed pipe is understood
@@ -67,6 +69,16 @@ def main(words: list[str] | None = None) -> None:
             raise
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def _write_any_text() -> None:
+    """Results are UTF-8, as what is read is, whatever the locale; a terminal gets what it can show, and escapes."""
+    if not isinstance(sys.stdout, io.TextIOWrapper):
+        return
+    if sys.stdout.isatty():
+        sys.stdout.reconfigure(errors="backslashreplace")
+    else:
+        sys.stdout.reconfigure(encoding="utf-8")
 
 
 def _run(words: list[str], own_process: bool) -> None:
