@@ -2,8 +2,8 @@
 
     python benchmarks/variants.py [--markdown docs/variants.md] [--json variants.json]
 
-Variants are chosen along eleven lines (DIMENSIONS). Any two values of different lines stand together in one of the
-combinations that are run here, on tiny models in float32 (all combinations would be 23,040; an error that needs three
+Variants are chosen along fourteen lines (DIMENSIONS). Any two values of different lines stand together in one of the
+combinations that are run here, on tiny models in float32 (all combinations would be 184,320; an error that needs three
 values to meet may escape). Of each combination are compared, by the norm of the difference over the norm:
 
     packed    a row of two texts, with the same texts in rows of their own
@@ -11,7 +11,7 @@ values to meet may escape). Of each combination are compared, by the norm of the
     sharded   loss and gradients on a mesh of 4 devices, with those on one
 
 A pair that a config refuses is shown with the reason. Prints a table of pairs and, as its last line, one JSON object.
-Two to five minutes.
+Three to ten minutes.
 """
 
 import argparse
@@ -44,7 +44,7 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
     "positions": {
         "sinusoidal": {},
         "sinusoidal_t2t": {"positions": "sinusoidal_t2t"},
-        "learned": {"positions": "learned"},
+        "learned": {"positions": "learned", "max_length": 128},
         "rotary": {"positions": "rotary"},
         "rotary, linear": {"positions": "rotary", "rotary_scaling": "linear", "rotary_factor": 4.0},
         "rotary, ntk": {"positions": "rotary", "rotary_scaling": "ntk", "rotary_factor": 4.0},
@@ -60,7 +60,10 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
     "reach": {
         "unlimited": {},
         "window": {"attention_window": 3},
-        "chunk": {"attention_chunk": 4},
+    },
+    "chunks": {
+        "no chunks": {},
+        "chunks": {"attention_chunk": 4},
     },
     "heads": {
         "multi-head": {},
@@ -89,7 +92,16 @@ DIMENSIONS: dict[str, dict[str, dict[str, Any]]] = {
     },
     "network": {
         "ReLU": {},
-        "SwiGLU": {"activation": "swiglu", "biases": False, "tied_embeddings": "none"},
+        "SwiGLU": {"activation": "swiglu"},
+    },
+    "biases": {
+        "biases": {},
+        "no biases": {"biases": False},
+    },
+    "embeddings": {
+        "tied": {},
+        "two tied": {"tied_embeddings": "output"},
+        "not tied": {"tied_embeddings": "none"},
     },
 }
 
@@ -104,7 +116,7 @@ def config_of(choice: Choice) -> Config:
     changes = {}
     for dimension, value in choice.items():
         changes |= DIMENSIONS[dimension][value]
-    model = ModelConfig(**(sizes | {"dropout": 0.1, "max_length": 128} | changes))
+    model = ModelConfig(**(sizes | {"dropout": 0.1} | changes))
     config = Config(model=model)
     config.data.pack_length = 128
     config.evaluation.metric = "loss"

@@ -41,6 +41,10 @@ def test_every_pair_is_refused_or_tried():
         {"qk_norm", "logit_soft_cap"},
         {"logit_soft_cap", "attention_dropout"},
         {"rotary_scaling", "attention_chunk"},
+        {"attention_window", "attention_chunk"},
+        {"biases", "normalization"},
+        {"biases", "activation"},
+        {"tied_embeddings", "activation"},
     ],
     ids=lambda fields: " and ".join(sorted(fields)),  # in the order that every worker sees
 )
