@@ -119,6 +119,10 @@ BAD = {
         [*TRAIN, "--config.model.positions=rotary", "--config.model.rotary_scaling=ntk"],
         ["model.rotary_scaling", "ntk", "rotary_factor above 1"],
     ),
+    "a table of no learned positions": (
+        [*TRAIN, "--config.model.max_length=64"],
+        ["model.max_length = 64", "model.positions = sinusoidal", "Set model.positions=learned", "at 1024"],
+    ),
     "a base of no rotary positions": (
         [*TRAIN, "--config.model.rotary_base=500000"],
         ["model.rotary_base = 500000.0", "model.positions = sinusoidal", "Set model.positions=rotary", "at 10000.0"],

@@ -102,7 +102,12 @@ def _check_model(config: Config) -> None:
 
 
 # What belongs to one kind of positions.
-_OF_POSITIONS = {"rotary": ("rotary_base",), "t5": ("t5_buckets", "t5_max_distance"), "shaw": ("shaw_distance",)}
+_OF_POSITIONS = {
+    "learned": ("max_length",),
+    "rotary": ("rotary_base",),
+    "t5": ("t5_buckets", "t5_max_distance"),
+    "shaw": ("shaw_distance",),
+}
 
 
 def _check_positions(config: Config) -> None:
