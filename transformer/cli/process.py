@@ -109,7 +109,7 @@ def set_up_logging() -> None:
 def leave_stdout_to_results() -> None:
     """What libraries written in C++ print goes to stderr: between CPUs, Gloo tells whom it is connected to."""
     sys.stdout.flush()
-    sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding)
+    sys.stdout = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding=sys.stdout.encoding, errors=sys.stdout.errors)
     os.dup2(sys.stderr.fileno(), 1)
 
 
