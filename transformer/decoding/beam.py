@@ -20,6 +20,7 @@ import jax.numpy as jnp
 
 from transformer.decoding.batch_split import split_like_batch
 from transformer.decoding.length_penalty import penalty
+from transformer.decoding.stages import check_length, search
 from transformer.decoding.step import Cache, Hypotheses, Step
 from transformer.decoding.top_k import top_k
 
@@ -54,8 +55,83 @@ class _State:
     slots_BKT: jax.Array  # see Step
     live: _Live
     finished: Hypotheses  # H of them, best first; score -inf: an empty place
+    limits_B: jax.Array  # the most tokens an output may have
     done_B: jax.Array
     cache: Cache
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamSearch:
+    """The search taken apart, for `stages`; arguments are those of `beam_search`."""
+
+    beam_size: int
+    num_hypotheses: int
+    length_penalty: float
+    bos: int
+    eos: int
+    pad: int
+
+    def __post_init__(self):
+        if self.beam_size < 1:
+            raise ValueError(f"beam_size = {self.beam_size}: a beam has at least 1 hypothesis.")
+        if not 1 <= self.num_hypotheses <= self.beam_size:
+            raise ValueError(f"num_hypotheses = {self.num_hypotheses}: must be from 1 to beam_size = {self.beam_size}.")
+        if self.length_penalty < 0:
+            raise ValueError(
+                f"length_penalty = {self.length_penalty}: must be at least 0, or the search ends too early."
+            )
+
+    def start(self, cache: Cache, max_lengths_B: jax.Array, max_length: int) -> _State:
+        """See `Strategy`: one live hypothesis a sentence, the empty one."""
+        check_length(max_length)
+        beam_size, num_hypotheses, pad = self.beam_size, self.num_hypotheses, self.pad
+        rows = max_lengths_B.shape[0]
+
+        def filled(value: jax.Array, *shape: int) -> jax.Array:
+            return split_like_batch(jnp.broadcast_to(value, (rows, *shape)), max_lengths_B)
+
+        own_K = jnp.arange(beam_size, dtype=jnp.int32)
+        return _State(
+            position=jnp.int32(0),
+            tokens_BK=filled(jnp.int32(self.bos), beam_size),
+            slots_BKT=filled(own_K[:, None], beam_size, max_length),
+            live=_Live(
+                outputs_BKT=filled(jnp.int32(pad), beam_size, max_length),
+                log_probabilities_BK=filled(jnp.where(own_K == 0, 0.0, -jnp.inf).astype(jnp.float32), beam_size),
+            ),
+            finished=Hypotheses(
+                tokens_BKT=filled(jnp.int32(pad), num_hypotheses, max_length),
+                lengths_BK=filled(jnp.int32(0), num_hypotheses),
+                scores_BK=filled(jnp.float32(-jnp.inf), num_hypotheses),
+                log_probabilities_BK=filled(jnp.float32(-jnp.inf), num_hypotheses),
+            ),
+            limits_B=jnp.clip(max_lengths_B, 0, max_length),
+            done_B=max_lengths_B <= 0,
+            cache=cache,
+        )
+
+    def advance(self, step: Step, state: _State, width: int) -> _State:
+        """See `Strategy`."""
+        logits_BKV, cache = step(state.tokens_BK, state.position, state.slots_BKT[:, :, :width], state.cache)
+        candidates = _extend(state, split_like_batch(logits_BKV, state.limits_B))
+        length = state.position + 1
+        finished = _finish(state.finished, candidates, length, self.length_penalty, self.eos)
+        parents_BK, tokens_BK, live = _survive(candidates, self.beam_size, self.eos)
+        can_improve_B = _can_improve(live, finished, state.limits_B, self.length_penalty)
+        return dataclasses.replace(
+            state,
+            position=length,
+            tokens_BK=tokens_BK,
+            slots_BKT=_inherit(state.slots_BKT, parents_BK, length),
+            live=_unless(state.done_B, state.live, live),
+            finished=_unless(state.done_B, state.finished, finished),
+            done_B=state.done_B | (length >= state.limits_B) | ~can_improve_B,
+            cache=cache,
+        )
+
+    def result(self, state: _State) -> Hypotheses:
+        """See `Strategy`."""
+        return _ranked(state, self.length_penalty, self.pad)
 
 
 def beam_search(
@@ -91,68 +167,8 @@ def beam_search(
     Raises:
       ValueError: for sizes or a penalty that cannot be.
     """
-    _check(beam_size, num_hypotheses, max_length, length_penalty)
-    limits_B = jnp.clip(max_lengths_B, 0, max_length)
-
-    def advance(state: _State) -> _State:
-        logits_BKV, cache = step(state.tokens_BK, state.position, state.slots_BKT, state.cache)
-        candidates = _extend(state, split_like_batch(logits_BKV, max_lengths_B))
-        length = state.position + 1
-        finished = _finish(state.finished, candidates, length, length_penalty, eos)
-        parents_BK, tokens_BK, live = _survive(candidates, beam_size, eos)
-        return _State(
-            position=length,
-            tokens_BK=tokens_BK,
-            slots_BKT=_inherit(state.slots_BKT, parents_BK, length),
-            live=_unless(state.done_B, state.live, live),
-            finished=_unless(state.done_B, state.finished, finished),
-            done_B=state.done_B | (length >= limits_B) | ~_can_improve(live, finished, limits_B, length_penalty),
-            cache=cache,
-        )
-
-    start = _start(cache, max_lengths_B, max_length, beam_size, num_hypotheses, bos, pad)
-    end = jax.lax.while_loop(lambda state: ~jnp.all(state.done_B), advance, start)
-    return _ranked(end, limits_B, length_penalty, pad)
-
-
-def _check(beam_size: int, num_hypotheses: int, max_length: int, length_penalty: float) -> None:
-    if beam_size < 1:
-        raise ValueError(f"beam_size = {beam_size}: a beam has at least 1 hypothesis.")
-    if not 1 <= num_hypotheses <= beam_size:
-        raise ValueError(f"num_hypotheses = {num_hypotheses}: must be from 1 to beam_size = {beam_size}.")
-    if max_length < 1:
-        raise ValueError(f"max_length = {max_length}: outputs have at least 1 token.")
-    if length_penalty < 0:
-        raise ValueError(f"length_penalty = {length_penalty}: must be at least 0, or the search ends too early.")
-
-
-def _start(
-    cache: Cache, max_lengths_B: jax.Array, max_length: int, beam_size: int, num_hypotheses: int, bos: int, pad: int
-) -> _State:
-    """One live hypothesis a sentence, the empty one."""
-    rows = max_lengths_B.shape[0]
-
-    def filled(value: jax.Array, *shape: int) -> jax.Array:
-        return split_like_batch(jnp.broadcast_to(value, (rows, *shape)), max_lengths_B)
-
-    own_K = jnp.arange(beam_size, dtype=jnp.int32)
-    return _State(
-        position=jnp.int32(0),
-        tokens_BK=filled(jnp.int32(bos), beam_size),
-        slots_BKT=filled(own_K[:, None], beam_size, max_length),
-        live=_Live(
-            outputs_BKT=filled(jnp.int32(pad), beam_size, max_length),
-            log_probabilities_BK=filled(jnp.where(own_K == 0, 0.0, -jnp.inf).astype(jnp.float32), beam_size),
-        ),
-        finished=Hypotheses(
-            tokens_BKT=filled(jnp.int32(pad), num_hypotheses, max_length),
-            lengths_BK=filled(jnp.int32(0), num_hypotheses),
-            scores_BK=filled(jnp.float32(-jnp.inf), num_hypotheses),
-            log_probabilities_BK=filled(jnp.float32(-jnp.inf), num_hypotheses),
-        ),
-        done_B=max_lengths_B <= 0,
-        cache=cache,
-    )
+    strategy = BeamSearch(beam_size, num_hypotheses, length_penalty, bos, eos, pad)
+    return search(strategy, step, cache, max_lengths_B, max_length)
 
 
 def _extend(state: _State, logits_BKV: jax.Array) -> _Candidates:
@@ -214,8 +230,9 @@ def _can_improve(live: _Live, finished: Hypotheses, limits_B: jax.Array, alpha: 
     return ~(best_B <= finished.scores_BK[:, -1])
 
 
-def _ranked(end: _State, limits_B: jax.Array, alpha: float, pad: int) -> Hypotheses:
+def _ranked(end: _State, alpha: float, pad: int) -> Hypotheses:
     """The finished hypotheses, then, as far as places are free, those that ran into the limit."""
+    limits_B = end.limits_B
     none_BK = jnp.isneginf(end.live.log_probabilities_BK) | (limits_B == 0)[:, None]
     log_probabilities_BK = jnp.where(none_BK, -jnp.inf, end.live.log_probabilities_BK)
     unfinished = Hypotheses(
