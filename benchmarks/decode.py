@@ -1,7 +1,7 @@
 """Translating: output tokens a second of beam search and greedy decoding, one sentence at a time and many together.
 
-    python benchmarks/decode.py [--beams 4,1] [--batches 1,8,32] [--precisions float32] [--turns 5]
-                                [--peers] [--peers-python PYTHON] [--json decode.json]
+    python benchmarks/decode.py [--beams 4,1] [--batches 1,8,32] [--precisions float32,bfloat16,int8] [--turns 5]
+                                [--peers] [--peers-of NAMES] [--peers-python PYTHON] [--json decode.json]
 
 The paper's base model (d512, ff2048, h8, N6+6, vocabulary 32,000, post-norm) with random weights on the CPU. A source
 is 25 tokens, EOS counted, an output exactly 32, none of which may be EOS. Ours is `Search`, what `transformer
@@ -40,7 +40,7 @@ from transformer.model.blueprint import Blueprint
 from transformer.training import peak
 
 SOURCE, OUTPUT = 25, 32
-OURS = ("float32",)
+OURS = ("float32", "bfloat16", "int8")
 MODEL = ModelConfig(
     d_model=WIDTH, d_ff=INNER, num_heads=HEADS, num_encoder_layers=LAYERS, num_decoder_layers=LAYERS, dropout=0.0
 )
@@ -48,7 +48,6 @@ SCRIPT = Path(__file__).parent / "decode_peers.py"
 
 
 def ours(precision: str) -> Translate:
-    del precision
     blueprint = Blueprint.of(MODEL, VOCABULARY, VOCABULARY)
     mesh = sharding.make_mesh(MeshConfig())
     params = blueprint.init(0, MODEL, mesh)
@@ -56,11 +55,12 @@ def ours(precision: str) -> Translate:
     table = params["target_embedding"]["table"]
     ends = np.arange(VOCABULARY)[:, None] == EOS
     params["target_embedding"]["table"] = jax.device_put(np.where(ends, 0.0, table), table.sharding)
-    search = Search([blueprint], mesh)
+    search = Search([blueprint], mesh, precision)
+    weights = search.prepare([params])
 
     def translate(sources: Sources, beam_size: int, wanted: int) -> list[list[int]]:
         settings = DecodingConfig(beam_size=beam_size, batch_size=len(sources), extra_length=wanted - (SOURCE - 1))
-        found = search([params], [source[:-1] for source in sources], settings)
+        found = search(weights, [source[:-1] for source in sources], settings)
         return [best.tokens for (best,) in found]
 
     return translate
@@ -109,7 +109,7 @@ def sides(arguments: argparse.Namespace) -> dict[str, Side]:
         command = [arguments.peers_python, str(SCRIPT)]
         versions = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
         missing = [name for name, version in versions.items() if not version]
-        for name in decode_peers.SIDES:
+        for name in arguments.peers_of.split(","):
             needs = {"ctranslate2"} if name.startswith("CTranslate2") else {"torch", "transformers"}
             if needs & {*missing}:
                 print(f"{name}: left out, {', '.join(sorted(needs & {*missing}))} is not installed.")
@@ -150,6 +150,8 @@ def main() -> None:
     parser.add_argument("--precisions", default=",".join(OURS), help=f"Of {', '.join(OURS)}.")
     parser.add_argument("--turns", type=int, default=5, help="How often each side runs a case.")
     parser.add_argument("--peers", action="store_true", help="Also measure the peers that are installed.")
+    names = ",".join(decode_peers.SIDES)
+    parser.add_argument("--peers-of", default=names, help=f"Which of {names}; Marian takes most of the time.")
     parser.add_argument("--peers-python", default=sys.executable, help="The Python they are installed in.")
     parser.add_argument("--json", type=Path, help="Also write the result to this file.")
     parser.add_argument("--serve", choices=OURS, help="Be our side: see `decode_peers.serve`.")

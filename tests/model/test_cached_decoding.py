@@ -161,7 +161,7 @@ def test_a_mesh_finds_the_same_translations(mesh, monkeypatch):
         search = Search([blueprint], mesh)
         with jax.set_mesh(mesh):
             placed = jax.device_put(params, blueprint.shardings(mesh))
-        return search([placed], sentences, settings, num_hypotheses=1)
+        return search(search.prepare([placed]), sentences, settings, num_hypotheses=1)
 
     one = found(make_mesh(MeshConfig(), jax.devices()[:1]))
     many = found(mesh)

@@ -11,6 +11,7 @@ from transformer.cli.usage import UsageError
 from transformer.cli.verb import Arguments, Verb
 
 if TYPE_CHECKING:
+    from transformer.evaluation.corpus import Evaluation
     from transformer.evaluation.translator import Translator
 
 _DESCRIPTION = """
@@ -26,11 +27,13 @@ _DESCRIPTION = """
       transformer evaluate --workdir=runs/mine --test=lines:test.en:test.de --output=test.out
       transformer evaluate --workdir=runs/wmt --config.data.data_dir=FOLDER       (TFDS sets that moved)
       transformer evaluate --workdir=runs/wmt --sacrebleu=wmt14/full              (fetched by sacreBLEU)
+      transformer evaluate --workdir=runs/mine --precision=int8     (and how far its BLEU is from that of float32)
 """
 
 
 def _define_flags(values: flags.FlagValues) -> None:
     decoding_flags.define_flags(values)
+    decoding_flags.define_precision(values)
     flags.DEFINE_multi_string(
         "test",
         [],
@@ -61,6 +64,8 @@ def _run(given: Arguments) -> None:
         table = accuracy_table(name, evaluation.outputs, translator.config.data)
         if table is not None:
             print(table)
+        if translator.config.decoding.precision not in ("model", "float32"):
+            print(_difference(translator, sources, references, evaluation))
         outputs += evaluation.outputs
         records[name] = [dataclasses.asdict(score) for score in evaluation.scores]
     if not processes.speaks():
@@ -69,6 +74,22 @@ def _run(given: Arguments) -> None:
         output.write_text("".join(f"{line}\n" for line in outputs), encoding="utf-8")
     if json_output:
         json_output.write_text(json.dumps(records, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _difference(translator: "Translator", sources: list[str], references: list[str], evaluation: "Evaluation") -> str:
+    """What the precision that was asked for costs: the same sentences translated in float32."""
+    from transformer.evaluation.scores import corpus_bleu
+
+    outputs = translator.in_precision("float32").translate(sources)
+    language = translator.config.data.target_language
+    bleu, plain = (
+        corpus_bleu(texts, references, language, confidence=False).value for texts in (evaluation.outputs, outputs)
+    )
+    same = sum(ours == others for ours, others in zip(evaluation.outputs, outputs, strict=True))
+    return (
+        f"BLEU in {translator.config.decoding.precision}: {bleu:.2f}, in float32: {plain:.2f}, difference: "
+        f"{bleu - plain:+.2f}; {same:,} of {len(outputs):,} translations are the same"
+    )
 
 
 def _test_sets(given: Arguments, translator: "Translator") -> list[tuple[str, list[str], list[str]]]:

@@ -28,6 +28,7 @@ _DESCRIPTION = """
     Examples:
       echo "We will call her tomorrow at ten past five." | transformer translate --workdir=runs/phrasebook
       transformer translate --workdir=runs/mine --config.decoding.beam_size=8 < test.en > test.de
+      transformer translate --workdir=runs/mine --precision=bfloat16 < test.en         (faster; see evaluate)
       transformer translate --workdir=runs/mine --n_best=3 < test.en
           (three lines a sentence: sentence number, score, log-probability, translation, with tabs between)
       transformer translate --workdir=runs/a,runs/b < test.en      (an ensemble of runs with one vocabulary)
@@ -37,6 +38,7 @@ _DESCRIPTION = """
 
 def _define_flags(values: flags.FlagValues) -> None:
     decoding_flags.define_flags(values)
+    decoding_flags.define_precision(values)
     flags.DEFINE_integer(
         "n_best", 0, "Print this many translations a sentence with their scores.", lower_bound=0, flag_values=values
     )

@@ -215,6 +215,12 @@ class DecodingConfig:
     )
     extra_length: int = option(50, "Longest output: this many tokens more than the input.", above=0)
     batch_size: int = option(64, "Sentences translated together.", above=0)
+    precision: str = option(
+        "model",
+        "Of products: float32, bfloat16 or int8 (weights and what they multiply in whole numbers up to 127). On "
+        "a CPU bfloat16 is the fastest for many sentences together, int8 for one or a few. model: model.dtype.",
+        ("model", "float32", "bfloat16", "int8"),
+    )
 
 
 @dataclasses.dataclass

@@ -81,6 +81,11 @@ class BeamSearch:
                 f"length_penalty = {self.length_penalty}: must be at least 0, or the search ends too early."
             )
 
+    @property
+    def slots(self) -> int:
+        """See `Strategy`."""
+        return self.beam_size
+
     def start(self, cache: Cache, max_lengths_B: jax.Array, max_length: int) -> _State:
         """See `Strategy`: one live hypothesis a sentence, the empty one."""
         check_length(max_length)

@@ -36,6 +36,11 @@ class Greedy:
     eos: int
     pad: int
 
+    @property
+    def slots(self) -> int:
+        """See `Strategy`."""
+        return 1
+
     def start(self, cache: Cache, max_lengths_B: jax.Array, max_length: int) -> _State:
         """See `Strategy`."""
         check_length(max_length)

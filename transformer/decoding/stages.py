@@ -17,7 +17,11 @@ State = Any  # a pytree with the attributes position, done_B and cache, all arra
 
 
 class Strategy(Protocol):
-    """A search by single steps."""
+    """A search by single steps. Hashable."""
+
+    @property
+    def slots(self) -> int:
+        """K, of the step function."""
 
     def start(self, cache: Cache, max_lengths_B: jax.Array, max_length: int) -> State:
         """Before the first token. `cache` is the step function's; `max_lengths_B` and `max_length` as `beam_search`'s.
@@ -50,7 +54,12 @@ def stage(strategy: Strategy, step: Step, state: State, width: int, few: int | j
 
 def of_rows(state: State, rows_B: jax.Array) -> State:
     """The state of these sentences alone, which may be fewer, or the same one several times."""
-    return jax.tree.map(lambda leaf: leaf if leaf.ndim == 0 else leaf[rows_B], state)
+
+    def taken(leaf_BX: jax.Array) -> jax.Array:
+        split = jax.typeof(leaf_BX).sharding
+        return leaf_BX.at[rows_B].get(mode="promise_in_bounds", out_sharding=None if split.mesh.empty else split)
+
+    return jax.tree.map(lambda leaf: leaf if leaf.ndim == 0 else taken(leaf), state)
 
 
 def check_length(max_length: int) -> None:

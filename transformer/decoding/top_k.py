@@ -24,10 +24,23 @@ def top_k(values_XV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     # Padding is last among the -inf, so it never displaces a real column.
     padding = [(0, 0)] * len(leading) + [(0, blocks * BLOCK - width)]
     values_XNM = jnp.pad(values_XV, padding, constant_values=-jnp.inf).reshape(*leading, blocks, BLOCK)
-    _, best_XK = jax.lax.top_k(values_XNM.max(axis=-1), k)
+    _, best_XK = _flat_top_k(values_XNM.max(axis=-1), k)
     # Blocks in their original order keep equal values in theirs.
     best_XK = jnp.sort(best_XK, axis=-1)
     candidates_XC = jnp.take_along_axis(values_XNM, best_XK[..., None], axis=-2).reshape(*leading, k * BLOCK)
-    top_XK, places_XK = jax.lax.top_k(candidates_XC, k)
+    top_XK, places_XK = _flat_top_k(candidates_XC, k)
     indices_XK = jnp.take_along_axis(best_XK, places_XK // BLOCK, axis=-1) * BLOCK + places_XK % BLOCK
     return top_XK, indices_XK
+
+
+def _flat_top_k(values_XV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """`jax.lax.top_k`. Of arrays of more than two dimensions XLA's CPU compiler sorts every row whole instead."""
+    leading = values_XV.shape[:-1]
+    if (
+        len(leading) < 2
+        or not jax.typeof(values_XV).sharding.mesh.empty
+        and jax.typeof(values_XV).sharding.mesh.size > 1
+    ):
+        return jax.lax.top_k(values_XV, k)
+    values, places = jax.lax.top_k(values_XV.reshape(-1, values_XV.shape[-1]), k)
+    return values.reshape(*leading, k), places.reshape(*leading, k)

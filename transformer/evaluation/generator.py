@@ -17,9 +17,9 @@ from transformer.decoding.sampling import Sampling
 from transformer.evaluation.continuation import Continuation, Generated
 from transformer.evaluation.errors import EvaluationError
 from transformer.evaluation.rollout import Rollout
-from transformer.evaluation.rollout_programs import Weights
 from transformer.evaluation.text_score import Scored, TextScorer
 from transformer.model.blueprint import Blueprint, Params
+from transformer.model.decoding_weights import DecodingWeights
 
 
 class Generator:
@@ -42,7 +42,7 @@ class Generator:
         self.context = min(lengths)
         self.scorer = TextScorer(blueprint, tokenizer.size, self.context, mesh)
         self._params = params
-        self._weights: Weights | None = None  # the same, as steps want them, from the first use on
+        self._weights: DecodingWeights | None = None  # the same, as steps want them, from the first use on
 
     def with_params(self, params: Params) -> "Generator":
         """The same with other parameters; compiles nothing again."""
@@ -125,7 +125,7 @@ class Generator:
         if certain := text.take():
             yield certain
 
-    def _prepared(self) -> Weights:
+    def _prepared(self) -> DecodingWeights:
         if self._weights is None:
             self._weights = self.rollout.prepare(self._params)
         return self._weights

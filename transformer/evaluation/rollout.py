@@ -16,9 +16,10 @@ from transformer.data.tokenizer import BOS, PAD
 from transformer.decoding.sampling import Sampling
 from transformer.evaluation import shapes
 from transformer.evaluation.continuation import Continuation
-from transformer.evaluation.rollout_programs import CHUNK, RolloutPrograms, Weights
+from transformer.evaluation.rollout_programs import CHUNK, RolloutPrograms
 from transformer.model import blueprint as blueprints
 from transformer.model.blueprint import Blueprint, Params
+from transformer.model.decoding_weights import DecodingWeights
 
 # Rows of a group: the least of these that holds it.
 ROWS = (1, 8, 32)
@@ -49,7 +50,7 @@ class Rollout:
         heads_sizes = config.key_value_heads * (config.key_size + config.value_size)
         self._column_size = config.num_decoder_layers * heads_sizes
 
-    def prepare(self, params: Params) -> Weights:
+    def prepare(self, params: Params) -> DecodingWeights:
         """What `run` takes."""
         with jax.set_mesh(self._mesh):
             return self.programs.prepare(params)
@@ -71,7 +72,7 @@ class Rollout:
 
     def run(
         self,
-        weights: Weights,
+        weights: DecodingWeights,
         texts: Sequence[Continuation],
         max_tokens: int,
         sampling: Sampling,
@@ -106,7 +107,7 @@ class Rollout:
 
     def _go_on(
         self,
-        weights: Weights,
+        weights: DecodingWeights,
         texts: Sequence[Continuation],
         made: int,
         room: int,

@@ -4,7 +4,6 @@ Letters: B rows, Q prompts, N tokens made at once, V vocabulary.
 """
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,21 +11,12 @@ import jax.numpy as jnp
 from transformer import sharding
 from transformer.data.tokenizer import BOS, EOS, PAD
 from transformer.decoding.sampling import Values, draw, log_probabilities
-from transformer.model.blueprint import Blueprint, Params
+from transformer.model.blueprint import Blueprint
+from transformer.model.decoding_weights import DecodingWeights, bind, prepare
 from transformer.model.transformer import DecoderCache
 
 # The most tokens made between two looks of the host.
 CHUNK = 16
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class Weights:
-    """A model's parameters as steps want them: the decoder's layers one by one. From a stack each step, or each chunk
-    of them, would have to copy them."""
-
-    layers: list[Params]
-    others: Params
 
 
 @jax.tree_util.register_dataclass
@@ -55,23 +45,14 @@ class RolloutPrograms:
 
     def __init__(self, blueprint: Blueprint):
         self._blueprint = blueprint
-        self.prepare = jax.jit(self._prepare)
+        self.prepare = jax.jit(lambda params: prepare(blueprint, params))
         self.start = jax.jit(self._start, static_argnames="capacity")
         self.advance = jax.jit(self._advance, donate_argnames="state")
         self.grow = jax.jit(self._grow, static_argnames="columns")
 
-    def _prepare(self, params: Params) -> Weights:
-        layers = self._blueprint.bind(params).decoder.unstacked_parameters()
-        return Weights(layers, {name: part for name, part in params.items() if name != "decoder"})
-
-    def _bind(self, weights: Weights) -> tuple[Any, list[Any]]:
-        """The model, whose decoder has no values, and the decoder's layers."""
-        model = self._blueprint.bind(weights.others | {"decoder": self._blueprint.shapes()["decoder"]})
-        return model, model.decoder.of(weights.layers)
-
     def _start(
         self,
-        weights: Weights,
+        weights: DecodingWeights,
         prompts: dict[str, jax.Array],
         of_rows: dict[str, jax.Array],
         seen_BV: jax.Array | None,
@@ -85,8 +66,8 @@ class RolloutPrograms:
           seen_BV: see `State`.
           capacity: new tokens for which there is to be room.
         """
-        model, layers = self._bind(weights)
-        _, cache = model.start_decoding(prompts["tokens"], prompts["segments"], 1, capacity, layers)
+        bound = bind(self._blueprint, weights)
+        _, cache = bound.model.start_decoding(prompts["tokens"], prompts["segments"], 1, capacity, bound.decoder)
 
         def taken(leaf_QX: jax.Array) -> jax.Array:
             split = jax.typeof(leaf_QX).sharding.spec
@@ -97,7 +78,7 @@ class RolloutPrograms:
 
     def _advance(
         self,
-        weights: Weights,
+        weights: DecodingWeights,
         state: State,
         seeds_B1: jax.Array,
         ended_B1: jax.Array,
@@ -111,8 +92,8 @@ class RolloutPrograms:
           numbers: tokens made since the prompt, and tokens wanted, at most `CHUNK`.
           values: of the draws.
         """
-        model, layers = self._bind(weights)
-        step = model.step_of(layers, 1)
+        bound = bind(self._blueprint, weights)
+        step = bound.model.step_of(bound.decoder, 1, bound.output_DV)
         capacity = state.cache.generated_columns(1)
         slots_B1T = sharding.place(jnp.zeros((len(state.last_B), 1, capacity), jnp.int32), "batch", None, None)
         made, wanted = numbers
@@ -147,7 +128,7 @@ class RolloutPrograms:
 
     def _grow(self, state: State, columns: int) -> State:
         """With room for that many more tokens."""
-        return dataclasses.replace(state, cache=state.cache.grown(columns))
+        return dataclasses.replace(state, cache=state.cache.grown(columns, 1))
 
 
 def _put(array_NB: jax.Array, row_B: jax.Array, place: jax.Array) -> jax.Array:

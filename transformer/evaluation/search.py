@@ -4,7 +4,6 @@ Letters: B sentences, S source length, H hypotheses returned.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
@@ -15,17 +14,25 @@ from jax.sharding import Mesh
 from transformer import sharding
 from transformer.config import DecodingConfig
 from transformer.data.tokenizer import BOS, EOS, PAD
-from transformer.decoding.beam import beam_search
-from transformer.decoding.ensemble import ensemble
-from transformer.decoding.greedy import greedy
+from transformer.decoding.beam import BeamSearch
+from transformer.decoding.greedy import Greedy
+from transformer.decoding.stages import Strategy
 from transformer.decoding.step import Hypotheses
+from transformer.evaluation.search_programs import SearchPrograms
 from transformer.model.blueprint import Blueprint, Params
-from transformer.model.masks import Places
+from transformer.model.decoding_weights import DecodingWeights, in_precision
 
 # Source lengths are rounded up to one of these, then to multiples of the last.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
-# Rows of a group of sentences: the least of these that holds it, below `DecodingConfig.batch_size`.
-FEW_ROWS = (1, 8)
+# The decoder sees them padded to one of these: it reads a source once a token, which costs little, and compiles longer.
+READ = (32, 64, 128)
+# Rows of a group of sentences: the least of these that holds it, below `DecodingConfig.batch_size`. Of a group whose
+# sentences are done but for so few those go on alone.
+FEW_ROWS = (1, 8, 32)
+# Tokens there is room for in the first stage of a search; in each one after it, twice as many as before.
+FIRST_ROOM = 32
+
+Weights = list[DecodingWeights]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,18 +45,29 @@ class Found:
 
 
 class Search:
-    """Decodes with one model, or with several of one vocabulary (an ensemble). Compiles once a shape and setting."""
+    """Decodes with one model, or with several of one vocabulary (an ensemble). Compiles once a shape and setting.
 
-    def __init__(self, blueprints: Sequence[Blueprint], mesh: Mesh):
-        self._blueprints = tuple(blueprints)
+    Args:
+      blueprints: of each model.
+      mesh: where it runs.
+      precision: of the products, as `DecodingConfig.precision`.
+    """
+
+    def __init__(self, blueprints: Sequence[Blueprint], mesh: Mesh, precision: str = "model"):
+        blueprints = [in_precision(blueprint, precision) for blueprint in blueprints]
         self._mesh = mesh
         configs = [blueprint.bind(blueprint.shapes()).config for blueprint in blueprints]
         self._longest = min((config.max_length for config in configs if config.positions == "learned"), default=None)
-        self._program = jax.jit(self._search, static_argnames=("settings", "max_length", "num_hypotheses"))
+        self._programs = SearchPrograms(blueprints, precision)
+
+    def prepare(self, params: Sequence[Params]) -> Weights:
+        """What a call takes, of each blueprint's parameters: a copy of most of them."""
+        with jax.set_mesh(self._mesh):
+            return self._programs.prepare(list(params))
 
     def __call__(
         self,
-        params: Sequence[Params],
+        weights: Weights,
         sources: Sequence[Sequence[int]],
         settings: DecodingConfig,
         *,
@@ -62,7 +80,7 @@ class Search:
         on which others are translated with it.
 
         Args:
-          params: of each blueprint's model.
+          weights: see `prepare`.
           sources: token ids without EOS. With learned positions the tokens beyond the table are left out (a warning).
           settings: beam, length penalty, limit.
           num_hypotheses: how many outputs a sentence, at most `settings.beam_size`.
@@ -78,14 +96,13 @@ class Search:
                     self._longest,
                 )
         results: list[list[Found]] = [[] for _ in sources]
-        frozen = Settings(settings.beam_size, settings.length_penalty)
+        strategy = _strategy(settings, num_hypotheses)
         with jax.set_mesh(self._mesh):
             for numbers, length in self._groups(sources, settings.batch_size):
-                arrays, max_length = self._arrays([sources[i] for i in numbers], length, settings)
-                found = self._program(list(params), arrays, frozen, max_length, num_hypotheses)
-                found = sharding.to_host(found)
-                for row, number in enumerate(numbers):
-                    results[number] = _row(found, row)
+                group = self._group([sources[i] for i in numbers], length, settings)
+                for row, found in self._search(weights, group, strategy):
+                    if row < len(numbers):
+                        results[numbers[row]] = found
                 progress(len(numbers))
         return results
 
@@ -100,14 +117,13 @@ class Search:
             yield order[:rows], length
             order = order[rows:]
 
-    def _arrays(
-        self, sources: Sequence[Sequence[int]], length: int, settings: DecodingConfig
-    ) -> tuple[dict[str, jax.Array], int]:
+    def _group(self, sources: Sequence[Sequence[int]], length: int, settings: DecodingConfig) -> "_Group":
+        read = next((least for least in READ if least >= length), length)
         if self._longest is not None:
-            length = min(length, self._longest)
+            length, read = min(length, self._longest), min(read, self._longest)
         shards = sharding.row_shards(self._mesh)
-        ladder = [size for size in (*FEW_ROWS, settings.batch_size) if size >= len(sources)]
-        rows = -(-min(ladder) // shards) * shards
+        ladder = sorted({-(-size // shards) * shards for size in (*FEW_ROWS, settings.batch_size)})
+        rows = min(size for size in ladder if size >= len(sources))
         tokens = np.full((rows, length), PAD, np.int32)
         segments = np.zeros((rows, length), np.int32)
         # Rows that hold no sentence have the limit 0: nobody waits for them.
@@ -121,47 +137,57 @@ class Search:
             limits = np.minimum(limits, self._longest)
         positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape) * segments
         whole = {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}
-        arrays = sharding.split_rows(whole, self._mesh)
-        most = length - 1 + settings.extra_length
-        return arrays, most if self._longest is None else min(most, self._longest)
-
-    def _search(
-        self,
-        params: list[Params],
-        arrays: dict[str, jax.Array],
-        settings: "Settings",
-        max_length: int,
-        num_hypotheses: int,
-    ) -> Hypotheses:
-        prepared = []
-        for blueprint, member in zip(self._blueprints, params, strict=True):
-            model = blueprint.bind(member)
-            memory = model.encode(arrays["source"], Places(arrays["positions"], arrays["segments"]))
-            prepared.append(model.start_decoding(memory, settings.beam_size, max_length))
-        steps, caches = zip(*prepared, strict=True)
-        step, cache = (steps[0], caches[0]) if len(params) == 1 else (ensemble(steps), caches)
-        search = functools.partial(
-            greedy if settings.beam_size == 1 else beam_search,
-            step,
-            cache,
-            max_lengths_B=arrays["limits"][:, 0],
-            max_length=max_length,
-            length_penalty=settings.length_penalty,
-            bos=BOS,
-            eos=EOS,
-            pad=PAD,
+        most = read - 1 + settings.extra_length
+        return _Group(
+            sharding.split_rows(whole, self._mesh),
+            read,
+            most if self._longest is None else min(most, self._longest),
+            # Between devices no sentence changes its place.
+            [size for size in ladder if size < rows] if shards == 1 else [],
         )
-        if settings.beam_size == 1:
-            return search()
-        return search(beam_size=settings.beam_size, num_hypotheses=num_hypotheses)
+
+    def _search(self, weights: Weights, group: "_Group", strategy: Strategy) -> Iterator[tuple[int, list[Found]]]:
+        """The outputs of each row, in the order in which they are done."""
+        programs = self._programs
+        room = min(FIRST_ROOM, group.max_length)
+        state = programs.start(weights, group.arrays, strategy, group.read, group.max_length, room)
+        numbers = np.arange(len(group.arrays["source"]))  # of the rows that are still there; -1: only fills up
+        while True:
+            few = max((size for size in group.fewer_rows if size < len(numbers)), default=0)
+            state, seen = programs.advance(weights, state, np.int32(few), strategy)
+            seen = sharding.to_host(seen)
+            for row in np.flatnonzero(seen.done_B):
+                if numbers[row] >= 0:
+                    yield int(numbers[row]), _row(seen.found, row)
+            open_rows = np.flatnonzero(~seen.done_B)
+            if not len(open_rows):
+                return
+            numbers[seen.done_B] = -1
+            rows = min((size for size in group.fewer_rows if size >= len(open_rows)), default=len(numbers))
+            if rows < len(numbers):
+                # Filled up with one that is done, which nobody waits for.
+                filling = np.full(rows - len(open_rows), np.flatnonzero(seen.done_B)[0])
+                kept = np.concatenate([open_rows, filling]).astype(np.int32)
+                state, numbers = programs.narrow(state, kept), numbers[kept]
+            if seen.position == room:
+                more = min(room, group.max_length - room)
+                state, room = programs.grow(state, strategy, more), room + more
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
-    """What of `DecodingConfig` a compiled search depends on; hashable."""
+class _Group:
+    """Sentences that are decoded together."""
 
-    beam_size: int
-    length_penalty: float
+    arrays: dict[str, jax.Array]
+    read: int  # the source length that the decoder sees
+    max_length: int  # of outputs
+    fewer_rows: list[int]  # that it may come down to
+
+
+def _strategy(settings: DecodingConfig, num_hypotheses: int) -> Strategy:
+    if settings.beam_size == 1:
+        return Greedy(settings.length_penalty, BOS, EOS, PAD)
+    return BeamSearch(settings.beam_size, num_hypotheses, settings.length_penalty, BOS, EOS, PAD)
 
 
 def _rounded(length: int) -> int:

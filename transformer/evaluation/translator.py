@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from transformer import sharding
 from transformer.config import Config, ConfigError
 from transformer.data.tokenizer import BOS, EOS, Tokenizers
-from transformer.evaluation.search import Search
+from transformer.evaluation.search import Search, Weights
 from transformer.model.blueprint import Blueprint, Params
 
 
@@ -67,7 +67,13 @@ class Translator:
         self._blueprints = list(blueprints)
         self._params = list(params)
         self._mesh = mesh
-        self._search = Search(blueprints, mesh) if search is None else search
+        self._search = Search(blueprints, mesh, config.decoding.precision) if search is None else search
+
+    def in_precision(self, precision: str) -> "Translator":
+        """The same parameters with other products: see `config.decoding.precision`."""
+        decoding = dataclasses.replace(self.config.decoding, precision=precision)
+        config = dataclasses.replace(self.config, decoding=decoding)
+        return Translator(config, self._blueprints, self.tokenizers, self._params, self._mesh)
 
     def translate(
         self,
@@ -117,7 +123,7 @@ class Translator:
         encoded = self.tokenizers.source.encode([str(source) for source in sources])
         full = [number for number, tokens in enumerate(encoded) if tokens]
         found = self._search(
-            self._params, [encoded[i] for i in full], settings, num_hypotheses=count, progress=progress
+            self._weights, [encoded[i] for i in full], settings, num_hypotheses=count, progress=progress
         )
         results = [[Hypothesis("", 0.0, 0.0)] for _ in sources]
         for number, outputs in zip(full, found, strict=True):
@@ -161,6 +167,10 @@ class Translator:
             decoder_LBNTT[:, 0],
             cross_LBNTS[:, 0],
         )
+
+    @functools.cached_property
+    def _weights(self) -> Weights:
+        return self._search.prepare(self._params)
 
     @functools.cached_property
     def _attention_program(self) -> Callable:

@@ -151,10 +151,14 @@ class MultiHeadAttention(nnx.Module):
         batch_size, heads, length, _ = weights_BNTS.shape
         groups = memory.values_BSKH.shape[2]
         if groups == heads:
-            return activation_product("BNTS,BSNH->BTNH", weights_BNTS, memory.values_BSKH, self.dtype)
+            # Heads and positions are swapped afterwards: else XLA swaps the factors, which costs a step of decoding on
+            # a CPU more than all the rest of its attention.
+            heads_BNTH = activation_product("BNTS,BSNH->BNTH", weights_BNTS, memory.values_BSKH, self.dtype)
+            return heads_BNTH.swapaxes(1, 2)
         shape = (batch_size, groups, heads // groups, length, weights_BNTS.shape[-1])
         weights_BKGTS = jnp.reshape(weights_BNTS, shape, out_sharding=sharding.like(weights_BNTS, 0, 1, None, 2, 3))
-        heads_BTKGH = activation_product("BKGTS,BSKH->BTKGH", weights_BKGTS, memory.values_BSKH, self.dtype)
+        heads_BKGTH = activation_product("BKGTS,BSKH->BKGTH", weights_BKGTS, memory.values_BSKH, self.dtype)
+        heads_BTKGH = heads_BKGTH.transpose(0, 3, 1, 2, 4)
         shape, split = (batch_size, length, heads, -1), sharding.like(heads_BTKGH, 0, 1, 2, 4)
         return jnp.reshape(heads_BTKGH, shape, out_sharding=split)
 

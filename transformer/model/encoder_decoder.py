@@ -17,7 +17,18 @@ from transformer.model.layers import Embedding, Stack
 from transformer.model.masks import Places, SameSegment
 from transformer.model.norms import make_norm
 from transformer.model.positions import added_positions
-from transformer.model.transformer import Batch, Decoder, DecoderCache, Layer, Source, Watch, embed, finish, site
+from transformer.model.transformer import (
+    Batch,
+    Decoder,
+    DecoderCache,
+    Layer,
+    Source,
+    SourceCache,
+    Watch,
+    embed,
+    finish,
+    site,
+)
 
 
 @jax.tree_util.register_dataclass
@@ -27,6 +38,14 @@ class Memory:
 
     hidden_BSD: jax.Array
     places: Places
+
+    def padded(self, length: int) -> "Memory":
+        """Filled up with padding to that length."""
+
+        def longer(array_BSX: jax.Array) -> jax.Array:
+            return jnp.pad(array_BSX, [(0, 0), (0, length - array_BSX.shape[1]), *[(0, 0)] * (array_BSX.ndim - 2)])
+
+        return jax.tree.map(longer, self)
 
 
 @jax.tree_util.register_dataclass
@@ -68,15 +87,25 @@ class EncoderDecoder(Decoder):
         memory = self.encode(batch["source"], source_places(batch), site(key, 0))
         return self.decode(batch["target_inputs"], target_places(batch), _source_of(memory), site(key, 1))
 
-    def encode(self, tokens_BS: jax.Array, places: Places, key: DropoutKey | None = None) -> Memory:
-        """The encoder's output."""
+    def encode(
+        self,
+        tokens_BS: jax.Array,
+        places: Places,
+        key: DropoutKey | None = None,
+        layers: list[Layer] | None = None,
+    ) -> Memory:
+        """The encoder's output. `layers`: the encoder's, one by one, where they are at hand."""
         mask = masks.encoder(self.config)
 
         def turn(layer: Layer, x_BSD: jax.Array, key: DropoutKey | None):
             x_BSD, _ = layer(x_BSD, places, mask, key=key)
             return x_BSD, None
 
-        x_BSD, _ = self.encoder.scan(turn, self._embed_source(tokens_BS, places, key), key)
+        x_BSD = self._embed_source(tokens_BS, places, key)
+        if layers is None:
+            x_BSD, _ = self.encoder.scan(turn, x_BSD, key)
+        for number, layer in enumerate(layers or []):
+            x_BSD, _ = turn(layer, x_BSD, None if key is None else key.fold(number))
         return Memory(finish(self.encoder_norm, x_BSD), places)
 
     def attention_weights(self, batch: Batch) -> AttentionWeights:
@@ -94,15 +123,20 @@ class EncoderDecoder(Decoder):
             encoder_LBNSS, *self.watch_decoding(batch["target_inputs"], target_places(batch), source_of)
         )
 
-    def start_decoding(self, memory: Memory, num_slots: int, max_length: int) -> tuple[Callable, DecoderCache]:
+    def start_decoding(
+        self, memory: Memory, num_slots: int, max_length: int, layers: list[Layer] | None = None
+    ) -> tuple[Callable, DecoderCache]:
         """Prepares to decode up to `max_length` tokens with `num_slots` hypotheses a sentence.
+
+        Args:
+          layers: the decoder's, one by one; unset: taken apart here, which copies them.
 
         Returns:
           The step function (see `Decoder.step_of`), to be fed BOS at position 0, and the cache before it.
         """
-        layers = self.decoder.unstacked()
+        layers = self.decoder.unstacked() if layers is None else layers
         nothing_B0 = jnp.zeros_like(memory.places.segments_BT[:, :0])
-        source = [_source_of(memory)(layer) for layer in layers]
+        source = [SourceCache.of(_source_of(memory)(layer)) for layer in layers]
         cache = self.empty_cache(layers, source, Places(nothing_B0, nothing_B0), num_slots, max_length)
         return self.step_of(layers, num_slots), cache
 

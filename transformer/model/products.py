@@ -11,6 +11,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from transformer import sharding
+from transformer.model.compact import Compact, compact_product
 
 # What `jax.checkpoint` knows the results of products with weights by. A policy for dots would not see into `product`.
 PRODUCT = "product"
@@ -21,7 +22,7 @@ _PRECISION = {"float32": jax.lax.Precision.HIGHEST, "bfloat16": jax.lax.Precisio
 def product(
     spec: str,
     x: jax.Array,
-    parameter: jax.Array,
+    parameter: jax.Array | Compact,
     names: tuple[str | None, ...],
     dtype: str,
     out: PartitionSpec | None = None,
@@ -39,6 +40,8 @@ def product(
       names: of the parameter's dimensions.
       out: the result's partition where the letters leave it open.
     """
+    if isinstance(parameter, Compact):
+        return compact_product(spec, x, parameter, names, activation_dtype(dtype), out)
     result = _product(spec, names, dtype, out, x.astype(activation_dtype(dtype)), parameter)
     return checkpoint_name(result, PRODUCT)
 

@@ -15,6 +15,7 @@ from transformer import sharding
 from transformer.config import ModelConfig
 from transformer.model import masks
 from transformer.model.attention import KeysValues, Role, attention_class
+from transformer.model.compact import Compact, compact_product
 from transformer.model.decoder_cache import LayerCache
 from transformer.model.dropout import DropoutKey, dropout
 from transformer.model.layers import Embedding, FeedForward, Residual, Stack
@@ -100,6 +101,22 @@ class Layer(nnx.Module):
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
+class SourceCache:
+    """A layer's `Source` while decoding."""
+
+    memory: LayerCache
+    mask: Mask
+
+    @classmethod
+    def of(cls, source: Source) -> "SourceCache":
+        return cls(LayerCache.of(source.memory), source.mask)
+
+    def read(self) -> Source:
+        return Source(self.memory.read(), self.mask)
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
 class DecoderCache:
     """What decoding remembers.
 
@@ -108,17 +125,17 @@ class DecoderCache:
     """
 
     own: list[LayerCache]  # an entry a layer
-    source: list[Source | None]  # an entry a layer; the same at every step
+    source: list[SourceCache | None]  # an entry a layer; the same at every step
     prompt_BP: jax.Array  # bool: the prompt's columns that hold a token
     starts_B: jax.Array  # int32: the position of the first token generated
 
     def generated_columns(self, num_slots: int) -> int:
         """How many tokens of a hypothesis there is room for."""
-        return (self.own[0].keys_BKCH.shape[2] - self.prompt_BP.shape[1]) // num_slots
+        return (self.own[0].keys_BKHC.shape[3] - self.prompt_BP.shape[1]) // num_slots
 
-    def grown(self, columns: int) -> "DecoderCache":
-        """With room for that many more tokens, of one hypothesis a row."""
-        return dataclasses.replace(self, own=[layer.grown(columns) for layer in self.own])
+    def grown(self, positions: int, num_slots: int) -> "DecoderCache":
+        """With room for that many more tokens of each hypothesis."""
+        return dataclasses.replace(self, own=[layer.grown(positions, num_slots) for layer in self.own])
 
 
 class Decoder(nnx.Module):
@@ -190,7 +207,7 @@ class Decoder(nnx.Module):
     def empty_cache(
         self,
         layers: list[Layer],
-        source: list[Source | None],
+        source: list[SourceCache | None],
         prompt: Places,
         num_slots: int,
         max_length: int,
@@ -217,16 +234,19 @@ class Decoder(nnx.Module):
 
         return DecoderCache([empty(layer) for layer in layers], source, prompt.segments_BT > 0, starts_B)
 
-    def step_of(self, layers: list[Layer], num_slots: int) -> Callable:
+    def step_of(self, layers: list[Layer], num_slots: int, output_DV: jax.Array | Compact | None = None) -> Callable:
         """The function that decodes one token further: step(tokens_BK, position, slots_BKT, cache) ->
         (logits_BKV float32, cache).
 
         The cache only grows: at each position every slot writes its own column, and `slots_BKT` says whose column at
         each earlier position belongs to a hypothesis' past. The hypotheses of a row are so many queries of one
         sequence, which is why they share the prompt's and the source's keys and values.
+
+        Args:
+          output_DV: the output table as `decoding_weights.prepare` makes it; unset: made here, which copies it.
         """
-        # On a CPU float32: its bfloat16 products of a few rows are ten times slower.
-        output_DV = self.output_table().T.astype(activation_dtype(self.config.dtype))
+        if output_DV is None:
+            output_DV = self.output_table().T.astype(activation_dtype(self.config.dtype))
         reach = masks.reach(self.config)
 
         def step(tokens_BK, position, slots_BKT, cache: DecoderCache):
@@ -245,12 +265,18 @@ class Decoder(nnx.Module):
                 return own[-1].read()
 
             for layer, source in zip(layers, cache.source, strict=True):
-                x_BKD, _ = layer(x_BKD, places, masks.All((past, *reach)), source, remember=remember)
+                read = None if source is None else source.read()
+                x_BKD, _ = layer(x_BKD, places, masks.All((past, *reach)), read, remember=remember)
             x_BKD = finish(self.decoder_norm, x_BKD)
-            logits_BKV = float32_product("BKD,DV->BKV", x_BKD, output_DV, output_DV.dtype.name)
-            return logits_BKV, dataclasses.replace(cache, own=own)
+            return self._logits(x_BKD, output_DV), dataclasses.replace(cache, own=own)
 
         return step
+
+    def _logits(self, x_BKD: jax.Array, output_DV: jax.Array | Compact) -> jax.Array:
+        if isinstance(output_DV, Compact):
+            names = (None, "vocabulary")
+            return compact_product("BKD,DV->BKV", x_BKD, output_DV, names, jnp.dtype(jnp.float32), None)
+        return float32_product("BKD,DV->BKV", x_BKD, output_DV, output_DV.dtype.name)
 
 
 def embed(

@@ -30,7 +30,7 @@ class TranslationTask:
 
     def __init__(self, run: Run):
         self._run = run
-        self._search = Search([run.trainer.blueprint], run.mesh)
+        self._search = Search([run.trainer.blueprint], run.mesh, run.config.decoding.precision)
         self._validator = Validator(
             run.trainer, run.prepared.validation, run.prepared.tokenizers, self._search, run.batches.shapes
         )

@@ -1,0 +1,106 @@
+"""A search in stages, with sentences leaving the batch, finds what one plain loop over all of them finds."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_model import VOCABULARY, blueprint_of, quick_jit, random_params, tiny
+
+from transformer.config import DecodingConfig, MeshConfig
+from transformer.data.tokenizer import BOS, EOS, PAD
+from transformer.decoding.beam import beam_search
+from transformer.decoding.ensemble import ensemble
+from transformer.decoding.greedy import greedy
+from transformer.evaluation import search as module
+from transformer.evaluation.search import Search
+from transformer.model.masks import Places
+from transformer.sharding import make_mesh
+
+EXTRA = 14
+
+
+@pytest.fixture(scope="module")
+def mesh():
+    return make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    monkeypatch.setattr(jax, "jit", quick_jit)
+
+
+def sentences() -> list[list[int]]:
+    """Of 1 to 12 tokens: their limits are apart, so they end apart."""
+    rng = np.random.default_rng(3)
+    return [rng.integers(3, VOCABULARY, length).tolist() for length in (12, 1, 7, 3, 10, 2, 5, 12, 1, 4)]
+
+
+def plain(blueprints, params, source, beam_size, count):
+    """One sentence alone, in one loop, by the search that tests/decoding compares with brute force."""
+    tokens = jnp.asarray([[*source, EOS]], jnp.int32)
+    places = Places(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], jnp.ones_like(tokens))
+    limit = len(source) + EXTRA
+    steps, caches = [], []
+    for blueprint, member in zip(blueprints, params, strict=True):
+        model = blueprint.bind(member)
+        step, cache = model.start_decoding(model.encode(tokens, places), beam_size, limit)
+        steps.append(step)
+        caches.append(cache)
+    run = functools.partial(
+        greedy if beam_size == 1 else beam_search,
+        ensemble(steps) if len(steps) > 1 else steps[0],
+        tuple(caches) if len(steps) > 1 else caches[0],
+        max_lengths_B=jnp.array([limit]),
+        max_length=limit,
+        length_penalty=0.6,
+        bos=BOS,
+        eos=EOS,
+        pad=PAD,
+    )
+    found = run() if beam_size == 1 else run(beam_size=beam_size, num_hypotheses=count)
+    outputs = []
+    for row, length in zip(found.tokens_BKT[0].tolist(), found.lengths_BK[0].tolist(), strict=True):
+        kept = row[:length]
+        outputs.append(kept[:-1] if kept[-1:] == [EOS] else kept)
+    return outputs
+
+
+@pytest.mark.parametrize(("beam_size", "count", "members"), [(1, 1, 1), (3, 2, 1), (2, 1, 2)])
+def test_stages_and_leaving_change_nothing(beam_size, count, members, mesh, monkeypatch):
+    monkeypatch.setattr(module, "FEW_ROWS", (1, 2, 4))
+    monkeypatch.setattr(module, "FIRST_ROOM", 4)
+    monkeypatch.setattr(module, "READ", (16,))
+    blueprint = blueprint_of(tiny())
+    params = [jax.tree.map(jnp.asarray, random_params(blueprint, seed)) for seed in range(members)]
+    blueprints = [blueprint] * members
+    search = Search(blueprints, mesh)
+    programs = search._programs
+    grown, narrowed = [], []
+    grow, narrow = programs.grow, programs.narrow
+    programs.grow = lambda state, strategy, tokens: grown.append(tokens) or grow(state, strategy, tokens)
+    programs.narrow = lambda state, rows: narrowed.append(len(rows)) or narrow(state, rows)
+    settings = DecodingConfig(beam_size=beam_size, extra_length=EXTRA, batch_size=10)
+    with jax.set_mesh(mesh):
+        placed = [jax.device_put(member, blueprint.shardings(mesh)) for member in params]
+    found = search(search.prepare(placed), sentences(), settings, num_hypotheses=count)
+
+    ours = [[output.tokens for output in outputs] for outputs in found]
+    assert ours == [plain(blueprints, params, source, beam_size, count) for source in sentences()]
+    assert len(grown) >= 2
+    assert len(narrowed) >= 1
+    assert len({len(outputs[0]) for outputs in ours}) > 3, "sentences should end apart"
+
+
+def test_nothing_is_found_for_rows_that_only_fill_up(mesh):
+    blueprint = blueprint_of(tiny())
+    params = jax.tree.map(jnp.asarray, random_params(blueprint))
+    search = Search([blueprint], mesh)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, blueprint.shardings(mesh))
+    seen = []
+    settings = DecodingConfig(beam_size=2, extra_length=3, batch_size=8)
+    found = search(search.prepare([placed]), [[5, 9, 7], [20, 21]], settings, progress=seen.append)
+    assert [len(outputs) for outputs in found] == [1, 1]
+    assert seen == [2]

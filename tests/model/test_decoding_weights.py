@@ -1,0 +1,86 @@
+"""Decoding in fewer bits: products within the rounding they promise, whatever the shape of the matrix."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny_model import VOCABULARY, blueprint_of, quick_jit, random_params, tiny
+
+from transformer.config import DecodingConfig, MeshConfig
+from transformer.evaluation.search import Search
+from transformer.model.compact import Compact, compact
+from transformer.model.decoding_weights import in_precision, prepare
+from transformer.model.products import product
+from transformer.sharding import make_mesh
+
+CASES = {
+    "BTD,DF->BTF": ((16,), (24,)),
+    "BTD,DNH->BTNH": ((16,), (4, 6)),
+    "BTNV,NVD->BTD": ((4, 6), (16,)),
+}
+
+
+@pytest.mark.parametrize("rows", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("spec", CASES)
+@pytest.mark.parametrize(("precision", "steps"), [("bfloat16", 256), ("int8", 127)])
+def test_a_product_is_rounded_by_half_a_step_of_the_largest_of_a_row_and_of_an_output(spec, rows, precision, steps):
+    inputs, outputs = CASES[spec]
+    rng = np.random.default_rng(0)
+    # Rows and outputs of very different sizes: a scale for all of them would lose the small ones.
+    x = rng.standard_normal((*rows, *inputs)) * 10.0 ** rng.integers(-3, 3, (*rows, *[1] * len(inputs)))
+    matrix = rng.standard_normal((*inputs, *outputs)) * 10.0 ** rng.integers(-3, 3, outputs)
+    x, matrix = jnp.asarray(x, jnp.float32), jnp.asarray(matrix, jnp.float32)
+    names = (None,) * matrix.ndim
+    expected = product(spec, x, matrix, names, "float32")
+    ours = product(spec, x, compact(matrix, len(inputs), precision), names, "float32")
+    assert ours.dtype == jnp.float32
+
+    count = np.prod(inputs)
+    of_rows = np.abs(x).reshape(*rows, count).max(-1).reshape(*rows, *[1] * len(outputs))
+    of_outputs = np.abs(matrix).reshape(count, *outputs).max(0)
+    # Half a step of either factor, each of which is at most the largest: together a step of both, and a little.
+    allowed = 1.01 * count * of_rows * of_outputs / steps
+    error = np.abs(ours - expected)
+    assert (error <= allowed).all()
+    assert (error > 0).any()
+
+
+def test_zeros_stay_zeros():
+    matrix = compact(jnp.zeros((4, 3)), 1, "int8")
+    assert not product("BTD,DF->BTF", jnp.zeros((1, 2, 4)), matrix, (None, None), "float32").any()
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
+    blueprint = in_precision(blueprint_of(tiny(activation="swiglu", positions="t5")), precision)
+    params = jax.tree.map(jnp.asarray, random_params(blueprint))
+    weights = quick_jit(lambda params: prepare(blueprint, params, precision))(params)
+    is_compact = lambda leaf: isinstance(leaf, Compact)  # noqa: E731
+    for layer in (*weights.encoder, *weights.decoder):
+        leaves = jax.tree_util.tree_leaves_with_path(layer, is_leaf=is_compact)
+        for path, leaf in leaves:
+            matrix = path[-1].key in ("query", "key", "value", "output", "inner", "gate", "outer")
+            assert is_compact(leaf) == matrix, jax.tree_util.keystr(path)
+    assert weights.output_DV.values_OI.shape == (VOCABULARY, 16)
+    assert weights.output_DV.values_OI.dtype == precision
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size, monkeypatch):
+    monkeypatch.setattr(jax, "jit", quick_jit)
+    blueprint = blueprint_of(tiny())
+    params = jax.tree.map(jnp.asarray, random_params(blueprint))
+    settings = DecodingConfig(beam_size=beam_size, extra_length=4, batch_size=8)
+    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
+
+    def found(precision):
+        search = Search([blueprint], mesh, precision)
+        with jax.set_mesh(mesh):
+            placed = jax.device_put(params, blueprint.shardings(mesh))
+        return search(search.prepare([placed]), [[5, 9, 7], [20, 21], [8]], settings)
+
+    plain, ours = found("float32"), found(precision)
+    for (expected,), (output,) in zip(plain, ours, strict=True):
+        assert output.log_probability == pytest.approx(expected.log_probability, rel=0.2)
+    assert [best.log_probability for (best,) in ours] != [best.log_probability for (best,) in plain]
