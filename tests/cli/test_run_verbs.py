@@ -171,6 +171,25 @@ def test_several_test_sets_are_scored_one_by_one(command, run, tmp_path):
     assert lines[-1] == translate(command, f"--workdir={run}")[0]
 
 
+@pytest.mark.parametrize("words", [["--precision=bfloat16"], ["--config.decoding.precision=int8"]])
+def test_evaluate_in_fewer_bits_tells_what_they_cost(command, run, tmp_path, words):
+    outputs = {}
+    for name, flags in {"fewer": words, "plain": ["--precision=float32"]}.items():
+        path = tmp_path / name
+        code, out, _ = command("evaluate", f"--workdir={run}", *flags, f"--output={path}", f"--json_output={path}.json")
+        assert code == 0
+        [scores] = json.loads(Path(f"{path}.json").read_text("utf-8")).values()
+        outputs[name] = out, path.read_text("utf-8").splitlines(), scores[0]["value"]
+    (told, fewer, score), (other, plain, plain_score) = outputs["fewer"], outputs["plain"]
+    precision = words[0].rpartition("=")[2]
+    same = sum(a == b for a, b in zip(fewer, plain, strict=True))
+    assert (
+        f"BLEU in {precision}: {score:.2f}, in float32: {plain_score:.2f}, difference: {score - plain_score:+.2f}; "
+        f"{same} of {len(plain)} translations are the same"
+    ) in told
+    assert "difference" not in other
+
+
 def test_evaluate_changes_nothing_else_of_the_data(command, run):
     code, _, err = command("evaluate", f"--workdir={run}", "--config.data.max_length=3")
     assert code == 2

@@ -34,13 +34,12 @@ def top_k(values_XV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def _flat_top_k(values_XV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
-    """`jax.lax.top_k`. Of arrays of more than two dimensions XLA's CPU compiler sorts every row whole instead."""
-    leading = values_XV.shape[:-1]
-    if (
-        len(leading) < 2
-        or not jax.typeof(values_XV).sharding.mesh.empty
-        and jax.typeof(values_XV).sharding.mesh.size > 1
-    ):
+    """`jax.lax.top_k`, of a matrix where one device has all: of more dimensions XLA sorts every row whole on a CPU."""
+    leading, split = values_XV.shape[:-1], jax.typeof(values_XV).sharding
+    if len(leading) < 2 or (not split.mesh.empty and split.mesh.size > 1):
         return jax.lax.top_k(values_XV, k)
-    values, places = jax.lax.top_k(values_XV.reshape(-1, values_XV.shape[-1]), k)
-    return values.reshape(*leading, k), places.reshape(*leading, k)
+    found = jax.lax.top_k(values_XV.reshape(-1, values_XV.shape[-1]), k)
+    # Even of one device a dimension of size 1 loses the axes of the mesh it was split over.
+    where = None if split.mesh.empty else split.spec
+    values_XK, places_XK = (jnp.reshape(array, (*leading, k), out_sharding=where) for array in found)
+    return values_XK, places_XK
