@@ -69,7 +69,7 @@ def prepare(blueprint: Blueprint, params: Params, precision: str = "model") -> D
 
     table_DV = model.output_table().T
     return DecodingWeights(
-        encoder=layers(model.encoder) if hasattr(model, "encoder") else None,
+        encoder=layers(model.encoder) if "encoder" in params else None,
         decoder=layers(model.decoder),
         others={name: part for name, part in params.items() if name not in ("encoder", "decoder")},
         output_DV=compact(table_DV, 1, precision) if small else table_DV.astype(activation_dtype(config.dtype)),
