@@ -4,8 +4,8 @@ import importlib.util
 import sys
 from pathlib import Path
 
+import jax
 import pytest
-from tiny_model import quick_jit
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -75,5 +75,5 @@ SHARDED = with_every_value()
 @pytest.mark.parametrize("number", range(len(COMBINATIONS)))
 def test_a_combination_works(number):
     """On several devices the others are tried by the benchmark, in minutes."""
-    found = variants.check(COMBINATIONS[number], quick_jit, sharded=number in SHARDED)
+    found = variants.check(COMBINATIONS[number], jax.jit, sharded=number in SHARDED)
     assert found.works, (COMBINATIONS[number], found)

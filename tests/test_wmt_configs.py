@@ -4,21 +4,12 @@ import json
 import math
 from pathlib import Path
 
-import jax
 import pytest
 import tiny_run
-from tiny_model import quick_jit
 from tiny_tfds import write_wmt14
 
 from transformer.cli import config_files
 from transformer.config import Config
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", quick_jit)
-        yield
 
 
 @pytest.fixture(scope="module")

@@ -13,8 +13,6 @@ from transformer.model.blueprint import Blueprint
 
 VOCABULARY = 40
 
-# What makes compiling quick is set in conftest.py, for all programs.
-quick_jit = jax.jit
 
 # Every value of every choice, each beside both places of the norm.
 VARIANTS = {

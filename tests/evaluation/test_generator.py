@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import quick_jit, tiny
+from tiny_model import tiny
 
 from transformer import sharding
 from transformer.config import Config, MeshConfig
@@ -59,7 +59,7 @@ class Case:
             model = self.blueprint.bind(params)
             return jnp.einsum("BTD,VD->BTV", model(batch), model.output_table())
 
-        return quick_jit(whole)
+        return jax.jit(whole)
 
 
 def _filled(row) -> np.ndarray:

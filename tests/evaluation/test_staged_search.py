@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import VOCABULARY, blueprint_of, quick_jit, random_params, tiny
+from tiny_model import VOCABULARY, blueprint_of, random_params, tiny
 
 from transformer.config import DecodingConfig, MeshConfig
 from transformer.data.tokenizer import BOS, EOS, PAD
@@ -24,11 +24,6 @@ EXTRA = 14
 @pytest.fixture(scope="module")
 def mesh():
     return make_mesh(MeshConfig(), jax.devices()[:1])
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
 
 
 def sentences() -> list[list[int]]:

@@ -69,7 +69,7 @@ def log_probabilities(blueprint: Blueprint, params: dict, sources: list[list[int
         tokens, batch[f"{side}_segments"], batch[f"{side}_positions"] = padded(rows)
         batch["source" if side == "source" else "target_inputs"] = tokens
 
-    @tiny_model.quick_jit
+    @tiny_model.jax.jit
     def forward(params, batch):
         model = blueprint.bind(params)
         logits_BTV = float32_product("BTD,VD->BTV", model(batch), model.output_table(), "float32")

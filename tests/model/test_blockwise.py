@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, Case, plain
 from jax.sharding import NamedSharding
-from tiny_model import assert_close, blueprint_of, quick_jit, tiny
+from tiny_model import assert_close, blueprint_of, tiny
 
 from transformer import sharding
 from transformer.config import MeshConfig
@@ -43,7 +43,7 @@ def kernel(mask, soft_cap=0.0):
 def both_ways(case: Case, mask, soft_cap=0.0):
     """(What real queries find, gradients), in blocks and plainly."""
     (ours, our_gradients), (expected, gradients) = (
-        quick_jit(case.found(attend(mask, soft_cap)))(case) for attend in (kernel, plain)
+        jax.jit(case.found(attend(mask, soft_cap)))(case) for attend in (kernel, plain)
     )
     assert np.isfinite(np.asarray(ours, np.float32)).all(), "also for padding"
     return (case.of_real(ours), our_gradients), (case.of_real(expected), gradients)
@@ -110,7 +110,7 @@ def test_scores_of_any_size():
 def test_a_query_with_nothing_to_see_finds_zeros_and_has_no_influence():
     case = Case.random(length=24, key_length=60)
     empty = dataclasses.replace(case.keys, segments_BT=0 * case.keys.segments_BT)
-    found, gradients = quick_jit(case.found(kernel(SameSegment())))(dataclasses.replace(case, keys=empty))
+    found, gradients = jax.jit(case.found(kernel(SameSegment())))(dataclasses.replace(case, keys=empty))
     assert not any(np.asarray(leaf).any() for leaf in (found, *gradients))
 
 
@@ -123,7 +123,7 @@ def test_on_several_devices(mesh):
     """Each has a part of the queries: their positions say where they stand."""
     mask = SEGMENTED_CAUSAL & Window(30)
     case = Case.random(length=80, key_length=80, rows=4, heads=4, key_heads=2)
-    expected, gradients = quick_jit(case.found(plain(mask)))(case)
+    expected, gradients = jax.jit(case.found(plain(mask)))(case)
     mesh = sharding.make_mesh(mesh)
 
     def put(names, array):
@@ -139,7 +139,7 @@ def test_on_several_devices(mesh):
         put(of_queries, case.weights_BTNH),
     )
     with jax.set_mesh(mesh):
-        ours, our_gradients = quick_jit(split.found(kernel(mask)))(split)
+        ours, our_gradients = jax.jit(split.found(kernel(mask)))(split)
     assert ours.sharding.is_equivalent_to(split.q_BTNH.sharding, 4)
     assert_close((case.of_real(jax.device_get(ours)), our_gradients), (case.of_real(expected), gradients), 1e-5)
 
@@ -212,7 +212,7 @@ def test_no_array_of_all_scores(name, monkeypatch):
     arrays = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, length, *leaf.shape[2:]), leaf.dtype), case)
 
     def largest(attend):
-        return largest_array(quick_jit(arrays.found(attend(ALL_MASKS[name]))).lower(arrays).compile())
+        return largest_array(jax.jit(arrays.found(attend(ALL_MASKS[name]))).lower(arrays).compile())
 
     assert largest(plain) >= length**2
     assert largest(kernel) < length**2 / 16
@@ -231,7 +231,7 @@ def test_a_model_of_8192_positions_needs_memory_by_length_not_by_its_square():
         def loss(params, batch):
             return jnp.sum(blueprint.bind(params)(batch))
 
-        compiled = quick_jit(jax.grad(loss)).lower(blueprint.shapes(), batch).compile()
+        compiled = jax.jit(jax.grad(loss)).lower(blueprint.shapes(), batch).compile()
         assert largest_array(compiled) < length**2
         return compiled.memory_analysis().temp_size_in_bytes
 

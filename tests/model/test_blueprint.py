@@ -7,7 +7,7 @@ import re
 import jax
 import numpy as np
 import pytest
-from tiny_model import VARIANTS, blueprint_of, named, quick_jit, tiny
+from tiny_model import VARIANTS, blueprint_of, named, tiny
 
 from transformer.config import MeshConfig, ModelConfig
 from transformer.model.blueprint import Blueprint, count
@@ -94,13 +94,11 @@ def fresh():
     """Initial parameters of one model on one device, on eight, and with another seed."""
     config = tiny()
     blueprint = blueprint_of(config)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", quick_jit)
-        one = make_mesh(MeshConfig(), jax.devices()[:1])
-        eight = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
-        return [
-            named(jax.device_get(blueprint.init(seed, config, mesh))) for seed, mesh in ((0, one), (0, eight), (1, one))
-        ]
+    one = make_mesh(MeshConfig(), jax.devices()[:1])
+    eight = make_mesh(MeshConfig(data=2, fsdp=2, tensor=2))
+    return [
+        named(jax.device_get(blueprint.init(seed, config, mesh))) for seed, mesh in ((0, one), (0, eight), (1, one))
+    ]
 
 
 def test_initial_parameters_are_the_same_on_every_mesh(fresh):

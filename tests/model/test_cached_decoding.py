@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding
-from tiny_model import VARIANTS, VOCABULARY, blueprint_of, quick_jit, random_params, relative, tiny
+from tiny_model import VARIANTS, VOCABULARY, blueprint_of, random_params, relative, tiny
 
 from transformer.config import DecodingConfig, MeshConfig
 from transformer.evaluation.search import Search
@@ -97,7 +97,7 @@ def uncached(blueprint, params) -> jax.Array:
 
 def assert_cached_is_uncached(config, tolerance=1e-5):
     blueprint = blueprint_of(config)
-    both = quick_jit(lambda params, inputs: (cached(blueprint, params, inputs), uncached(blueprint, params)))
+    both = jax.jit(lambda params, inputs: (cached(blueprint, params, inputs), uncached(blueprint, params)))
     ours, expected = both(jax.tree.map(jnp.asarray, random_params(blueprint)), inputs())
     assert ours.dtype == jnp.float32
     assert np.linalg.norm(expected - expected[:, :, :1]) > 0.1 * np.linalg.norm(expected), "slots should differ"
@@ -118,7 +118,7 @@ def test_cached_equals_uncached_in_bfloat16():
 def test_the_ancestry_table_matters():
     """Were it ignored, the tests above would have to fail."""
     blueprint = blueprint_of(tiny())
-    program = quick_jit(lambda params, inputs: cached(blueprint, params, inputs))
+    program = jax.jit(lambda params, inputs: cached(blueprint, params, inputs))
     params = jax.tree.map(jnp.asarray, random_params(blueprint))
     given = inputs()
     own = np.broadcast_to(np.arange(SLOTS, dtype=np.int32)[:, None], given["slots_BTKT"].shape)
@@ -138,20 +138,19 @@ def mesh():
 def test_a_mesh_computes_the_same_logits(mesh):
     blueprint = blueprint_of(tiny())
     params = random_params(blueprint)
-    expected = quick_jit(lambda params, inputs: cached(blueprint, params, inputs))(
+    expected = jax.jit(lambda params, inputs: cached(blueprint, params, inputs))(
         jax.tree.map(jnp.asarray, params), inputs()
     )
     by_rows = NamedSharding(mesh, USED.spec(("batch",)))
     with jax.set_mesh(mesh):
         placed = jax.device_put(params, blueprint.shardings(mesh))
-        ours = quick_jit(lambda params, inputs: cached(blueprint, params, inputs))(
+        ours = jax.jit(lambda params, inputs: cached(blueprint, params, inputs))(
             placed, jax.device_put(inputs(), by_rows)
         )
     assert relative(ours, expected) < 1e-5
 
 
-def test_a_mesh_finds_the_same_translations(mesh, monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
+def test_a_mesh_finds_the_same_translations(mesh):
     blueprint = blueprint_of(tiny())
     params = random_params(blueprint)
     settings = DecodingConfig(beam_size=3, extra_length=4, batch_size=8)

@@ -9,7 +9,7 @@ import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, Case, plain
 from jax.export import DisabledSafetyCheck
 from jax.sharding import NamedSharding
-from tiny_model import assert_close, quick_jit
+from tiny_model import assert_close
 
 from transformer import sharding
 from transformer.config import MeshConfig
@@ -41,7 +41,7 @@ def by_xla(monkeypatch):
 
 
 def both_ways(case: Case, mask, ours=kernel):
-    (ours, our_gradients), (expected, gradients) = (quick_jit(case.found(of(mask)))(case) for of in (ours, plain))
+    (ours, our_gradients), (expected, gradients) = (jax.jit(case.found(of(mask)))(case) for of in (ours, plain))
     return (case.of_real(ours), our_gradients), (case.of_real(expected), gradients)
 
 
@@ -66,7 +66,7 @@ def test_shapes(changes, mask, by_xla):
 def test_on_several_devices(by_xla):
     """Queries are split, too: then it is not told that the mask is causal, which it would count from their first."""
     case = Case.random(length=80, key_length=80, rows=4, heads=4, key_heads=2)
-    expected, gradients = quick_jit(case.found(plain(SEGMENTED_CAUSAL)))(case)
+    expected, gradients = jax.jit(case.found(plain(SEGMENTED_CAUSAL)))(case)
     mesh = sharding.make_mesh(MeshConfig(data=2, sequence=2, tensor=2))
 
     def put(names, array):
@@ -82,7 +82,7 @@ def test_on_several_devices(by_xla):
         put(of_queries, case.weights_BTNH),
     )
     with jax.set_mesh(mesh):
-        ours, our_gradients = quick_jit(split.found(kernel(SEGMENTED_CAUSAL)))(split)
+        ours, our_gradients = jax.jit(split.found(kernel(SEGMENTED_CAUSAL)))(split)
     assert_close((case.of_real(jax.device_get(ours)), our_gradients), (case.of_real(expected), gradients), 1e-5)
 
 

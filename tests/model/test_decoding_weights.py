@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import VOCABULARY, blueprint_of, quick_jit, random_params, tiny
+from tiny_model import VOCABULARY, blueprint_of, random_params, tiny
 
 from transformer.config import DecodingConfig, MeshConfig
 from transformer.evaluation.search import Search
@@ -54,7 +54,7 @@ def test_zeros_stay_zeros():
 def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
     blueprint = in_precision(blueprint_of(tiny(activation="swiglu", positions="t5")), precision)
     params = jax.tree.map(jnp.asarray, random_params(blueprint))
-    weights = quick_jit(lambda params: prepare(blueprint, params, precision))(params)
+    weights = jax.jit(lambda params: prepare(blueprint, params, precision))(params)
     is_compact = lambda leaf: isinstance(leaf, Compact)  # noqa: E731
     for layer in (*weights.encoder, *weights.decoder):
         leaves = jax.tree_util.tree_leaves_with_path(layer, is_leaf=is_compact)
@@ -67,8 +67,7 @@ def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size, monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
+def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size):
     blueprint = blueprint_of(tiny())
     params = jax.tree.map(jnp.asarray, random_params(blueprint))
     settings = DecodingConfig(beam_size=beam_size, extra_length=4, batch_size=8)

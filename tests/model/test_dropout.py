@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
+from tiny_model import batch_of, blueprint_of, examples_of, random_params, relative, tiny
 
 from transformer.model.dropout import DropoutKey, dropout
 
@@ -24,7 +24,7 @@ def masks(request) -> tuple[np.ndarray, float]:
         return dropout(ones_BTD, request.param, key) != 0
 
     numbers = jnp.asarray(list(np.ndindex(*outer)), jnp.uint32)
-    kept = quick_jit(jax.vmap(lambda row: mask(row[0], row[1], row[2], row[3])))(numbers)
+    kept = jax.jit(jax.vmap(lambda row: mask(row[0], row[1], row[2], row[3])))(numbers)
     return np.asarray(kept).reshape(tuple(AXES.values())), request.param
 
 
@@ -86,7 +86,7 @@ def test_off_without_a_key_or_a_rate():
 def test_a_row_has_its_mask_whatever_batch_it_is_in():
     chosen = [np.array(rows) for rows in ([0, 1, 2, 3], [4, 5, 6, 7], [1, 3, 5, 7], [6], [5, 0])]
 
-    @quick_jit
+    @jax.jit
     def masked(x):
         return dropout(x, 0.5, KEY), [dropout(x[rows], 0.5, DropoutKey(KEY.seed, KEY.rows_B[rows])) for rows in chosen]
 
@@ -117,7 +117,7 @@ def test_the_model_drops_with_a_key_only_and_by_row_number():
     blueprint = blueprint_of(tiny(dropout=0.3))
     params = random_params(blueprint)
 
-    @quick_jit
+    @jax.jit
     def output(params, rows_B):
         key = DropoutKey.of(0, jnp.int32(5), rows_B)
         model = blueprint.bind(params)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
+from tiny_model import batch_of, blueprint_of, examples_of, random_params, relative, tiny
 
 LENGTH = 9
 BATCH = batch_of([examples_of((4, 5), (5, 4)), examples_of((9, 9), seed=1)], LENGTH, LENGTH)
@@ -13,7 +13,7 @@ BATCH["target_prompt"] = np.zeros_like(BATCH["targets"])
 
 def output(params, **changes) -> np.ndarray:
     blueprint = blueprint_of(tiny(**changes))
-    return np.asarray(quick_jit(lambda params: blueprint.bind(params)(BATCH))(params))
+    return np.asarray(jax.jit(lambda params: blueprint.bind(params)(BATCH))(params))
 
 
 @pytest.mark.parametrize("architecture", ["encoder_decoder", "language_model"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, places
 from flax import nnx
-from tiny_model import assert_close, batch_of, blueprint_of, equations, examples_of, quick_jit, random_params, tiny
+from tiny_model import assert_close, batch_of, blueprint_of, equations, examples_of, random_params, tiny
 
 from transformer import config as config_module
 from transformer.config import Config, ConfigError, MeshConfig, ModelConfig
@@ -226,7 +226,7 @@ def assert_the_same_by(kernel: str, config: ModelConfig) -> None:
             x_BTD = jnp.where(real, blueprint.bind(params)(batch), 0)
             return jnp.sum(x_BTD * jnp.cos(jnp.arange(x_BTD.size)).reshape(x_BTD.shape)), x_BTD
 
-        (_, x_BTD), gradients = quick_jit(jax.value_and_grad(loss, has_aux=True))(params)
+        (_, x_BTD), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
         return x_BTD, gradients
 
     # What rounds to bfloat16 after tiny differences may round to the other side.
@@ -234,8 +234,7 @@ def assert_the_same_by(kernel: str, config: ModelConfig) -> None:
 
 
 @pytest.mark.parametrize("kernel", ["splash", "blockwise"])
-def test_a_training_step_on_many_devices_is_the_same_by(kernel, on_a_tpu, monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
+def test_a_training_step_on_many_devices_is_the_same_by(kernel, on_a_tpu):
     mesh = make_mesh(MeshConfig(data=1, fsdp=2, sequence=2, tensor=2))
     rows = [[one] for one in examples_of((3, 4), (4, 3), (5, 6), (2, 2))]
     batch = batch_of(rows, source_length=8, target_length=8)
@@ -280,9 +279,9 @@ class Renamed(MultiHeadAttention):
 def test_weights_are_there_whatever_computes_the_heads(on_a_tpu):
     params = random_params(blueprint_of(model()))
     ours, expected = (
-        quick_jit(
-            lambda params, kernel=kernel: blueprint_of(model(kernel=kernel)).bind(params).attention_weights(BATCH)
-        )(params)
+        jax.jit(lambda params, kernel=kernel: blueprint_of(model(kernel=kernel)).bind(params).attention_weights(BATCH))(
+            params
+        )
         for kernel in ("splash", "xla")
     )
     assert_close(ours, expected, 0.01)

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import VARIANTS, VOCABULARY, blueprint_of, quick_jit, random_params, relative, tiny
+from tiny_model import VARIANTS, VOCABULARY, blueprint_of, random_params, relative, tiny
 
 from transformer.model.blueprint import Blueprint
 
@@ -44,7 +44,7 @@ def row(*sizes: int, prompts: tuple[int, ...] = (), length: int = 12, seed: int 
 def program(variant: str):
     blueprint = language_model(**LM_VARIANTS[variant])
     params = jax.tree.map(jnp.asarray, random_params(blueprint))
-    return quick_jit(lambda batch: blueprint.bind(params)(batch))
+    return jax.jit(lambda batch: blueprint.bind(params)(batch))
 
 
 @pytest.mark.parametrize("variant", LM_VARIANTS)
@@ -74,7 +74,7 @@ def test_a_token_sees_what_its_mask_allows_and_nothing_else(variant):
         return bound(batch)[0, :size]
 
     x_BTD = jnp.asarray(np.random.default_rng(2).standard_normal((1, 12, 16), np.float32))
-    seen_TS = np.abs(quick_jit(jax.jacobian(outputs))(x_BTD)[:, :, 0, :size]).sum(axis=(1, 3)) > 0
+    seen_TS = np.abs(jax.jit(jax.jacobian(outputs))(x_BTD)[:, :, 0, :size]).sum(axis=(1, 3)) > 0
     query, key = np.mgrid[:size, :size]
     allowed_TS = key <= query
     if config.get("mask") == "prefix":
@@ -115,8 +115,8 @@ def test_decoding_from_a_prompt_equals_the_whole_pass(variant):
         model = blueprint.bind(params)
         return jnp.einsum("BTD,VD->BTV", model(batch), model.output_table())
 
-    ours_TBKV = quick_jit(cached)(params)
-    whole = quick_jit(whole)
+    ours_TBKV = jax.jit(cached)(params)
+    whole = jax.jit(whole)
     for b, prompt in enumerate(prompts):
         for k in range(SLOTS):
             text = np.concatenate([prompt[:-1], tokens_TBK[:, b, k]])
@@ -129,7 +129,7 @@ def test_decoding_from_a_prompt_equals_the_whole_pass(variant):
 def test_attention_weights_are_shares():
     blueprint = language_model()
     params = random_params(blueprint)
-    weights_LBNTT = quick_jit(lambda params: blueprint.bind(params).attention_weights(row(7, 5)))(params)
+    weights_LBNTT = jax.jit(lambda params: blueprint.bind(params).attention_weights(row(7, 5)))(params)
     assert weights_LBNTT.shape == (2, 1, 2, 12, 12)
     np.testing.assert_allclose(weights_LBNTT.sum(axis=-1), 1, atol=1e-5)
     assert not np.triu(np.asarray(weights_LBNTT), 1).any()

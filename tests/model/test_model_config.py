@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
+from tiny_model import batch_of, blueprint_of, examples_of, random_params, relative, tiny
 
 from transformer.config import ModelConfig
 from transformer.model import kernels
@@ -78,7 +79,7 @@ WHERE = {
 def program(**changes):
     blueprint = blueprint_of(dataclasses.replace(BASE, **changes))
     key = DropoutKey.of(0, jnp.int32(0), jnp.arange(1))
-    return blueprint, quick_jit(lambda params: blueprint.bind(params)(BATCH, key))
+    return blueprint, jax.jit(lambda params: blueprint.bind(params)(BATCH, key))
 
 
 def text(run, params) -> str:

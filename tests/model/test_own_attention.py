@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_cached_decoding import assert_cached_is_uncached
-from tiny_model import VOCABULARY, batch_of, blueprint_of, examples_of, quick_jit, random_params, relative, tiny
+from tiny_model import VOCABULARY, batch_of, blueprint_of, examples_of, random_params, relative, tiny
 
 from transformer import config as config_module
 from transformer.config import Config, ConfigError, MeshConfig
@@ -71,7 +71,6 @@ def outside(tmp_path_factory):
     (folder / "mine" / "even.py").write_text(MASK_MODULE)
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        patch.setattr(jax, "jit", quick_jit)
         yield
     for name in ("mine.linear_bias", "mine.even", "mine"):
         sys.modules.pop(name, None)
@@ -109,7 +108,7 @@ def test_how_far_another_text_is_goes_by_position():
     one, two = examples_of((3, 4), (4, 3))
     batch = batch_of([[one, two], [one], [two]], source_length=8, target_length=8)
     blueprint = blueprint_of(tiny(attention=f"{__name__}:ByDistance", positions="none"))
-    hidden_BTD = quick_jit(lambda params: blueprint.bind(params)(batch))(random_params(blueprint))
+    hidden_BTD = jax.jit(lambda params: blueprint.bind(params)(batch))(random_params(blueprint))
     assert relative(hidden_BTD[0, :4], hidden_BTD[1, :4]) < 1e-5
     assert relative(hidden_BTD[0, 4:7], hidden_BTD[2, :3]) < 1e-5
 
@@ -123,7 +122,7 @@ def test_a_mask_of_ones_own():
     assert_cached_is_uncached(config)
     batch = batch_of([examples_of((4, 6))], source_length=4, target_length=6)
     blueprint = blueprint_of(config)
-    seen = quick_jit(lambda params: blueprint.bind(params).attention_weights(batch))(random_params(blueprint))
+    seen = jax.jit(lambda params: blueprint.bind(params).attention_weights(batch))(random_params(blueprint))
     unseen_TT = (np.arange(6)[None, :] % 2 == 1) & ~np.eye(6, dtype=bool)
     assert not np.asarray(seen.decoder_LBNTT)[..., unseen_TT].any()
     assert np.asarray(seen.decoder_LBNTT)[..., np.tril(~unseen_TT)].all()
@@ -144,8 +143,8 @@ def test_it_is_what_the_model_attends_with():
     def without_slope(tree):
         return {k: without_slope(v) for k, v in tree.items() if k != "slope"} if isinstance(tree, dict) else tree
 
-    run = quick_jit(lambda params: blueprint.bind(params)(batch))
-    expected = quick_jit(lambda params: plain.bind(params)(batch))(without_slope(params))
+    run = jax.jit(lambda params: blueprint.bind(params)(batch))
+    expected = jax.jit(lambda params: plain.bind(params)(batch))(without_slope(params))
     assert relative(run(flat), expected) < 1e-5
     assert relative(run(params), expected) > 1e-2
 
@@ -189,5 +188,5 @@ def test_a_query_with_nothing_to_see_is_finite():
         memory = attention.keys_values(x_BTD, places)
         return attention(x_BTD, places, memory, SameSegment()).sum()
 
-    value, gradient = quick_jit(jax.value_and_grad(output))(x_BTD)
+    value, gradient = jax.jit(jax.value_and_grad(output))(x_BTD)
     assert np.isfinite(value) and np.isfinite(gradient).all()

@@ -14,7 +14,6 @@ from tiny_model import (
     blueprint_of,
     examples_of,
     from_reference,
-    quick_jit,
     relative,
     tiny,
 )
@@ -64,7 +63,7 @@ def test_logits_loss_and_every_gradient_to_1e_5(both):
         )
         return sums.loss / sums.tokens, (sums, jnp.einsum("BTD,VD->BTV", hidden_BTD, table_VD))
 
-    (mean, (sums, logits_BTV)), gradients = quick_jit(jax.value_and_grad(loss, has_aux=True))(both.ours)
+    (mean, (sums, logits_BTV)), gradients = jax.jit(jax.value_and_grad(loss, has_aux=True))(both.ours)
     assert relative(logits_BTV[real_BT], expected.logits[real_BT]) < 1e-5
     assert float(mean) == pytest.approx(expected.loss, rel=1e-5)
     assert float(sums.loss) == pytest.approx(expected.loss_sum, rel=1e-5)
@@ -90,7 +89,7 @@ def test_greedy_decoding_says_what_the_reference_says(both):
     # Random weights hardly ever say a given token: what the first sentence says soon is taken for the end.
     eos = reference(sources[0], eos=-1)[3]
 
-    @quick_jit
+    @jax.jit
     def decoded(params):
         model = both.blueprint.bind(params)
         step, cache = model.start_decoding(model.encode(tokens, Places(positions, segments)), 1, MAX_LENGTH)

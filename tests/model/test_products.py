@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import batch_of, blueprint_of, equations, examples_of, quick_jit, random_params, relative, tiny
+from tiny_model import batch_of, blueprint_of, equations, examples_of, random_params, relative, tiny
 
 import transformer.model
 from transformer import sharding
@@ -85,7 +85,7 @@ def loss_and_gradients(dtype):
 @pytest.fixture(scope="module")
 def in_float32():
     function, params = loss_and_gradients("float32")
-    return jax.device_get(quick_jit(function)(params))
+    return jax.device_get(jax.jit(function)(params))
 
 
 def assert_near_float32(found, in_float32):
@@ -103,7 +103,7 @@ def assert_near_float32(found, in_float32):
 
 def test_a_bfloat16_model_is_near_the_float32_model(in_float32):
     function, params = loss_and_gradients("bfloat16")
-    found = quick_jit(function)(params)
+    found = jax.jit(function)(params)
     assert found[0][1].dtype == jnp.float32, "on a CPU activations stay float32"
     assert_near_float32(found, in_float32)
 
@@ -111,7 +111,7 @@ def test_a_bfloat16_model_is_near_the_float32_model(in_float32):
 def test_elsewhere_activations_are_bfloat16_too(in_float32, monkeypatch):
     monkeypatch.setattr(sharding, "platform", lambda: "tpu")
     function, params = loss_and_gradients("bfloat16")
-    found = quick_jit(function)(params)
+    found = jax.jit(function)(params)
     assert found[0][1].dtype == jnp.bfloat16
     assert_near_float32(found, in_float32)
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import nnx
-from tiny_model import quick_jit, relative, tiny
+from tiny_model import relative, tiny
 
 from transformer.model.relative_positions import relative_positions
 
@@ -29,7 +29,7 @@ def normal(*shape: int, seed: int = 0) -> np.ndarray:
 
 def scores_of(module, q_BTNH: np.ndarray) -> np.ndarray:
     zeros_BNTS = np.zeros((len(q_BTNH), HEADS, LENGTH, LENGTH), np.float32)
-    return np.asarray(quick_jit(module.scores)(zeros_BNTS, q_BTNH, DISTANCES_TS[None]))
+    return np.asarray(jax.jit(module.scores)(zeros_BNTS, q_BTNH, DISTANCES_TS[None]))
 
 
 # --- rotary ---
@@ -123,7 +123,7 @@ def test_shaw_adds_vectors_to_keys_and_values():
         heads[b, t, n] += weights_BNTS[b, n, t, s] * values[far]
     assert relative(scores_of(module, q_BTNH), scores) < 1e-5
     nothing = np.zeros_like(q_BTNH)
-    assert relative(quick_jit(module.values)(nothing, weights_BNTS, DISTANCES_TS[None]), heads) < 1e-5
+    assert relative(jax.jit(module.values)(nothing, weights_BNTS, DISTANCES_TS[None]), heads) < 1e-5
 
 
 @pytest.mark.parametrize("kind", ["rotary", "t5", "alibi", "shaw"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, Case, places, plain
 from jax.sharding import NamedSharding
-from tiny_model import assert_close, quick_jit
+from tiny_model import assert_close
 
 from transformer import sharding
 from transformer.config import MeshConfig
@@ -27,7 +27,7 @@ def kernel(mask, soft_cap=0.0):
 def both_ways(case: Case, mask, soft_cap=0.0):
     """(What real queries find, gradients), by the kernel and plainly."""
     (ours, our_gradients), (expected, gradients) = (
-        quick_jit(case.found(attend(mask, soft_cap)))(case) for attend in (kernel, plain)
+        jax.jit(case.found(attend(mask, soft_cap)))(case) for attend in (kernel, plain)
     )
     assert np.isfinite(np.asarray(ours, np.float32)).all(), "also for padding"
     return (case.of_real(ours), our_gradients), (case.of_real(expected), gradients)
@@ -132,7 +132,7 @@ def test_padding_has_no_influence(mask):
         return jnp.where(real[:, :, None, None], array_BSKH, 100.0)
 
     other = dataclasses.replace(case, keys_BSKH=changed(case.keys_BSKH), values_BSKH=changed(case.values_BSKH))
-    run = quick_jit(case.found(kernel(mask)))
+    run = jax.jit(case.found(kernel(mask)))
     (before, gradients), (after, _) = run(case), run(other)
     np.testing.assert_array_equal(case.of_real(before), case.of_real(after))
     for gradient_BSKH in gradients[1:]:
@@ -142,7 +142,7 @@ def test_padding_has_no_influence(mask):
 def test_a_query_with_nothing_to_see_is_finite():
     case = Case.random(length=24, key_length=60)
     empty = dataclasses.replace(case.keys, segments_BT=0 * case.keys.segments_BT)
-    found, gradients = quick_jit(case.found(kernel(SameSegment())))(dataclasses.replace(case, keys=empty))
+    found, gradients = jax.jit(case.found(kernel(SameSegment())))(dataclasses.replace(case, keys=empty))
     assert all(np.isfinite(leaf).all() for leaf in (found, *gradients))
 
 
@@ -157,7 +157,7 @@ def test_a_query_with_nothing_to_see_is_finite():
 )
 def test_on_several_devices(mesh, mask):
     case = Case.random(length=80, key_length=80, rows=4, heads=4, key_heads=2)
-    expected, gradients = quick_jit(case.found(plain(mask)))(case)
+    expected, gradients = jax.jit(case.found(plain(mask)))(case)
     mesh = sharding.make_mesh(mesh)
 
     def put(array, *names):
@@ -173,7 +173,7 @@ def test_on_several_devices(mesh, mask):
         put(case.weights_BTNH, *of_queries),
     )
     with jax.set_mesh(mesh):
-        ours, our_gradients = quick_jit(split.found(kernel(mask)))(split)
+        ours, our_gradients = jax.jit(split.found(kernel(mask)))(split)
     assert ours.sharding.is_equivalent_to(split.q_BTNH.sharding, 4)
     ours = case.of_real(jax.device_get(ours))
     assert_close((ours, our_gradients), (case.of_real(expected), gradients), 1e-5)

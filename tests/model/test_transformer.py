@@ -16,7 +16,6 @@ from tiny_model import (
     examples_of,
     from_reference,
     named,
-    quick_jit,
     random_params,
     relative,
     tiny,
@@ -31,7 +30,7 @@ BATCH = batch_of([[ONE, TWO], [ONE], [TWO], []], source_length=8, target_length=
 
 
 def hidden(blueprint, params, batch=BATCH, key=None):
-    return quick_jit(lambda params: blueprint.bind(params)(batch, key))(params)
+    return jax.jit(lambda params: blueprint.bind(params)(batch, key))(params)
 
 
 @functools.cache
@@ -46,7 +45,7 @@ def seen_through_gradients(variant: str) -> tuple[np.ndarray, np.ndarray]:
         hidden_BTD = blueprint.bind(params | embeddings)(BATCH)
         return jnp.einsum("BTD,D->BT", hidden_BTD, direction_D), hidden_BTD
 
-    jacobians, hidden_BTD = quick_jit(jax.jacrev(output, has_aux=True))(embeddings, params)
+    jacobians, hidden_BTD = jax.jit(jax.jacrev(output, has_aux=True))(embeddings, params)
     influence_BTV = sum(np.abs(table["table"]).sum(-1) for table in jacobians.values()) != 0
     return influence_BTV, np.asarray(hidden_BTD)
 
@@ -162,7 +161,7 @@ def test_attention_weights_are_those_of_the_reference(norm, monkeypatch):
 
     blueprint = blueprint_of(tiny(norm=norm, d_k=3, d_v=5))
     params = jax.tree.map(np.float32, from_reference(theirs))
-    ours = quick_jit(lambda params: blueprint.bind(params).attention_weights(BATCH))(params)
+    ours = jax.jit(lambda params: blueprint.bind(params).attention_weights(BATCH))(params)
     for name, weights in expected.items():
         found = np.asarray(getattr(ours, name))
         assert found.dtype == np.float32

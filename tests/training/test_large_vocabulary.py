@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 from jax.sharding import NamedSharding
-from tiny_model import quick_jit, tiny
+from tiny_model import tiny
 
 from transformer import sharding
 from transformer.config import Config, MeshConfig
@@ -39,8 +39,7 @@ def most_of_the_vocabulary(compiled) -> int:
 
 
 @pytest.fixture
-def trainer(monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
+def trainer():
     config = Config(model=MODEL)
     config = dataclasses.replace(config, training=dataclasses.replace(config.training, loss_chunk_mb=32))
     return Trainer.of(config, Blueprint.of(MODEL, VOCABULARY, VOCABULARY), make_mesh(MeshConfig(), jax.devices()[:1]))
@@ -56,8 +55,7 @@ def test_training_and_validation(trainer):
         assert 0 < most_of_the_vocabulary(program.compile()) <= chunk < TOKENS
 
 
-def test_scoring(monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
+def test_scoring():
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     blueprint = Blueprint.of(MODEL, VOCABULARY, VOCABULARY)
     scorer = TextScorer(blueprint, VOCABULARY, 2048, mesh)
@@ -68,7 +66,6 @@ def test_scoring(monkeypatch):
 
 def test_scores_in_chunks_are_those_at_once(monkeypatch):
     """37 tokens in chunks of 10."""
-    monkeypatch.setattr(jax, "jit", quick_jit)
     mesh = make_mesh(MeshConfig(), jax.devices()[:1])
     blueprint = Blueprint.of(MODEL, 50, 50)
     params = blueprint.init(0, MODEL, mesh)

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import equations, quick_jit, relative
+from tiny_model import equations, relative
 
 from transformer.training.loss import LossSums, smoothed_cross_entropy
 
@@ -56,7 +56,7 @@ def with_gradients(function):
 
 @functools.cache
 def expected(smoothing):
-    return jax.device_get(quick_jit(with_gradients(lambda h, t: plain(h, t, smoothing)))(HIDDEN, TABLE))
+    return jax.device_get(jax.jit(with_gradients(lambda h, t: plain(h, t, smoothing)))(HIDDEN, TABLE))
 
 
 def assert_same(found, expected):
@@ -73,31 +73,31 @@ def assert_same(found, expected):
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("chunk_mb", [1, 64])
 def test_equals_the_definition_in_chunks_and_whole(smoothing, chunk_mb):
-    found = quick_jit(with_gradients(lambda h, t: ours(h, t, smoothing, chunk_mb)))(HIDDEN, TABLE)
+    found = jax.jit(with_gradients(lambda h, t: ours(h, t, smoothing, chunk_mb)))(HIDDEN, TABLE)
     assert 0 < int(found[0][1].correct) < int(found[0][1].tokens) < REAL.size
     assert_same(found, expected(smoothing))
 
 
 def test_without_gradients_the_sums_are_the_same():
-    sums = quick_jit(lambda h, t: ours(h, t))(HIDDEN, TABLE)
+    sums = jax.jit(lambda h, t: ours(h, t))(HIDDEN, TABLE)
     (_, with_them), _ = expected(0.1)
     assert float(sums.loss) == pytest.approx(float(with_them.loss), rel=1e-5)
     assert int(sums.correct) == int(with_them.correct)
 
 
 def test_padding_has_no_gradient():
-    gradient = quick_jit(with_gradients(ours))(HIDDEN, TABLE)[1][0]
+    gradient = jax.jit(with_gradients(ours))(HIDDEN, TABLE)[1][0]
     assert not np.asarray(gradient)[~REAL].any()
     assert np.asarray(gradient)[REAL].any(axis=-1).all()
 
 
 def test_huge_logits_stay_finite():
-    found = quick_jit(with_gradients(ours))(1e4 * HIDDEN, TABLE)
+    found = jax.jit(with_gradients(ours))(1e4 * HIDDEN, TABLE)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 def test_bfloat16_is_near():
-    (loss, _), gradients = quick_jit(with_gradients(lambda h, t: ours(h, t, dtype="bfloat16")))(HIDDEN, TABLE)
+    (loss, _), gradients = jax.jit(with_gradients(lambda h, t: ours(h, t, dtype="bfloat16")))(HIDDEN, TABLE)
     (wanted_loss, _), wanted_gradients = expected(0.1)
     assert float(loss) == pytest.approx(float(wanted_loss), rel=1e-2)
     for gradient, wanted in zip(gradients, wanted_gradients, strict=True):

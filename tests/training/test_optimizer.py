@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from tiny_model import blueprint_of, named, quick_jit, relative, tiny
+from tiny_model import blueprint_of, named, relative, tiny
 
 from transformer.config import OptimizerConfig
 from transformer.model.blueprint import matrices
@@ -68,7 +68,7 @@ MATRICES = {"outer": {"inner": True}, "inner_bias": False}
 def optimized(config: OptimizerConfig, gradients: list[dict]) -> dict:
     optimizer = make_optimizer(config, make_schedule(config, 512, 1000), MATRICES)
 
-    @quick_jit
+    @jax.jit
     def after_all(params):
         state = optimizer.init(params)
         for gradient in gradients:
@@ -124,7 +124,7 @@ def test_clipping_keeps_the_direction_of_all_gradients_together():
     config = OptimizerConfig(clip_norm=1e-3)
     (gradient,) = gradients_of(1)
     chain = make_optimizer(config, lambda count: 1.0, MATRICES)
-    _, state = quick_jit(chain.update)(gradient, chain.init(PARAMS), PARAMS)
+    _, state = jax.jit(chain.update)(gradient, chain.init(PARAMS), PARAMS)
     moments = named(optax.tree.get(state, "mu"))
     norm = np.sqrt(sum((leaf**2).sum() for leaf in named(gradient).values()))
     for name, leaf in named(gradient).items():
@@ -138,7 +138,7 @@ def test_only_matrices_decay():
     config = OptimizerConfig(name="adamw", weight_decay=0.1)
     optimizer = make_optimizer(config, lambda count: 1.0, matrices(blueprint.names()))
     zeros = jax.tree.map(np.zeros_like, params)
-    updates = quick_jit(lambda params: optimizer.update(zeros, optimizer.init(params), params)[0])(params)
+    updates = jax.jit(lambda params: optimizer.update(zeros, optimizer.init(params), params)[0])(params)
     decayed = {name for name, update in named(updates).items() if np.any(update)}
     for name in decayed:
         np.testing.assert_allclose(named(updates)[name], -0.1, rtol=1e-6)
@@ -156,7 +156,7 @@ def test_only_matrices_decay():
 def test_an_update_not_made_leaves_the_state():
     config = OptimizerConfig(name="adamw", clip_norm=1.0)
     optimizer = make_optimizer(config, make_schedule(config, 512, 1000), MATRICES)
-    update = quick_jit(optimizer.update)
+    update = jax.jit(optimizer.update)
     first, second = gradients_of(2)
     _, state = update(first, optimizer.init(PARAMS), PARAMS, made=True)
     broken = jax.tree.map(lambda leaf: np.full_like(leaf, np.nan), second)

@@ -19,7 +19,6 @@ from tiny_model import (
     examples_of,
     from_reference,
     named,
-    quick_jit,
     relative,
     tiny,
 )
@@ -32,13 +31,6 @@ from transformer.training.step import Report, Trainer, TrainState
 ROWS = 16
 # What makes a batch bad, see `poisonable`: targets no vocabulary holds.
 INFINITE_LOSS, NAN_GRADIENT = VOCABULARY + 1, VOCABULARY + 2
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", quick_jit)
-        yield
 
 
 def batch(seed: int) -> dict[str, np.ndarray]:

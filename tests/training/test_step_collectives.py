@@ -7,7 +7,7 @@ import re
 import jax
 import pytest
 from test_step import BATCHES, DROPPING, config_of, trainer_of
-from tiny_model import blueprint_of, quick_jit, tiny
+from tiny_model import blueprint_of, tiny
 
 from transformer.model.blueprint import count
 from transformer.sharding import to_global
@@ -20,11 +20,6 @@ class Collective:
     kind: str
     numbers: int  # in its result, on one device
     once: bool  # outside of every loop
-
-
-@pytest.fixture(autouse=True)
-def compile_quickly(monkeypatch):
-    monkeypatch.setattr(jax, "jit", quick_jit)
 
 
 def collectives(sizes: tuple[int, ...], accumulate: int) -> list[Collective]:

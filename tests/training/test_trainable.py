@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 from test_step import BATCHES, DROPPING, ONE, Course, Sizes, config_of, course, trainer_of
-from tiny_model import VARIANTS, assert_close, blueprint_of, named, quick_jit, relative, tiny
+from tiny_model import VARIANTS, assert_close, blueprint_of, named, relative, tiny
 
 from transformer.config import Config, ConfigError, TransferConfig
 from transformer.sharding import to_global
@@ -25,13 +25,6 @@ MIXED = TransferConfig(
     lora_alpha=3.0,
     lora_targets=("decoder/layers/*_attention", "inner:0", "encoder/layers/feed_forward/outer:1"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compile_quickly():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(jax, "jit", quick_jit)
-        yield
 
 
 def with_transfer(transfer: TransferConfig, model: dict = PRE, **training) -> Config:
