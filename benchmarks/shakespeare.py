@@ -10,7 +10,7 @@ each split, every 250 steps), in turns with the other.
 The two sides differ, and the times and losses are to be read so: ours learns at three times nanoGPT's rate (3e-3; with
 1e-3 it comes to nanoGPT's loss), theirs at nanoGPT's. Our products are in bfloat16, theirs in float32. Ours reads the
 text in packed rows, each character once an epoch, theirs at places drawn at random. Ours measures the loss of the
-whole validation text every 500 steps and writes checkpoints; theirs does neither, and neither reads text nor starts a
+whole validation text every 1,000 steps and writes checkpoints; theirs does neither, and neither reads text nor starts a
 process in its time. Its loss is at the end that of 400 batches.
 
 Prints the machine, a table of medians and, as its last line, one JSON object. About two minutes a run.
