@@ -40,7 +40,9 @@ VARIANTS = {
 
 def tiny(**changes) -> ModelConfig:
     sizes = {"d_model": 16, "num_heads": 2, "d_ff": 24, "num_encoder_layers": 2, "num_decoder_layers": 2}
-    return ModelConfig(**(sizes | {"max_length": 16, "dropout": 0.0} | changes))
+    if changes.get("positions") == "learned":
+        sizes["max_length"] = 16
+    return ModelConfig(**(sizes | {"dropout": 0.0} | changes))
 
 
 def blueprint_of(config: ModelConfig) -> Blueprint:
