@@ -7,7 +7,7 @@ import pytest
 
 from transformer import config as config_module
 from transformer.cli import config_files
-from transformer.config import Config
+from transformer.config import Config, ModelConfig
 from transformer.data import corpora
 from transformer.data.tokenizer_training import train_on_documents
 from transformer.model.blueprint import Blueprint, count
@@ -157,3 +157,11 @@ def test_sizes_of_those_for_pods(name):
     assert config.data.rows_multiple_of % (chips * config.training.accumulate) == 0
     text = ast.get_docstring(ast.parse((config_files.folder() / f"{name}.py").read_text()))
     assert "NOT " in text and "paper" in text, "a run that is not the paper's says so"
+
+
+def test_a_saved_config_may_hold_settings_that_did_nothing():
+    """As earlier versions wrote them; of what does something nothing is lost."""
+    saved = config_module.from_json('{"model": {"max_length": 128, "rotary_base": 5.0}}')
+    assert saved.model == ModelConfig()
+    saved = config_module.from_json('{"model": {"positions": "learned", "max_length": 300}}')
+    assert saved.model.max_length == 300

@@ -117,3 +117,14 @@ def test_a_folder_that_is_only_read_is_still_read(tmp_path, monkeypatch, caplog)
         for name, value in before.items():
             jax.config.update(name, value)
     assert str(tmp_path) in caplog.text
+
+
+def test_a_user_without_a_home_is_only_warned(monkeypatch, caplog):
+    def no_home():
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(compilation_cache, "default_folder", no_home)
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    compilation_cache.set_up()
+    assert "home" in caplog.text
+    assert "JAX_COMPILATION_CACHE_DIR" in caplog.text

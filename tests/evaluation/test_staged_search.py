@@ -94,8 +94,17 @@ def test_nothing_is_found_for_rows_that_only_fill_up(mesh):
     search = Search([blueprint], mesh)
     with jax.set_mesh(mesh):
         placed = jax.device_put(params, blueprint.shardings(mesh))
-    seen = []
+    seen, done = [], []
+    start = search._programs.start
+
+    def watched(*arguments):
+        state = start(*arguments)
+        done.append(np.asarray(state.done_B).tolist())
+        return state
+
+    search._programs.start = watched
     settings = DecodingConfig(beam_size=2, extra_length=3, batch_size=8)
     found = search(search.prepare([placed]), [[5, 9, 7], [20, 21]], settings, progress=seen.append)
     assert [len(outputs) for outputs in found] == [1, 1]
     assert seen == [2]
+    assert done == [[False] * 2 + [True] * 6], "nobody should wait for rows that only fill up"

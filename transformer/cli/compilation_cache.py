@@ -22,7 +22,13 @@ def set_up() -> None:
     import jax  # here, so that `--help` need not wait for it
 
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
-    folder = chosen or str(default_folder())
+    if chosen == "":
+        return  # none is wanted
+    try:
+        folder = chosen or str(default_folder())
+    except RuntimeError as error:  # a user without a home
+        logging.warning("%s: every command compiles its programs anew. Set JAX_COMPILATION_CACHE_DIR.", error)
+        return
     obstacle = None if "://" in folder else _obstacle(Path(folder))
     readable = os.path.isdir(folder)
     if obstacle is not None:

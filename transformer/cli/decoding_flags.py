@@ -37,8 +37,8 @@ def define_precision(values: flags.FlagValues) -> None:
         "precision",
         None,
         ["float32", "bfloat16", "int8"],
-        "Of the products, short for --config.decoding.precision. On a CPU bfloat16 is the fastest for many sentences, "
-        "int8 for one or a few.",
+        "Of the products, short for --config.decoding.precision. On a CPU bfloat16 and int8 are faster than "
+        "float32, but not in greedy search of one sentence.",
         flag_values=values,
     )
 

@@ -35,9 +35,13 @@ def to_make(given: Arguments, flag: str) -> Path:
     name = given.flags[flag].value
     if not name:
         raise UsageError(f"--{flag} is missing: say which folder to make.")
-    path = Path(name).expanduser().absolute()
     if "://" in name:
         raise UsageError(f"--{flag}={name} lies in an object store. Name a folder, and copy it there.")
+    path = Path(name).expanduser().resolve()  # a link is not replaced, but what it leads to
+    if path.is_mount():
+        raise UsageError(
+            f"--{flag}={name} is where a volume is mounted, which cannot be replaced. Name a folder in it."
+        )
     if path.exists() and not path.is_dir():
         raise UsageError(f"--{flag}={name} is a file. Name a folder that is not there yet.")
     if path.is_dir() and any(path.iterdir()):

@@ -6,9 +6,10 @@ from collections.abc import Collection
 from typing import Any
 
 from transformer.config.field_info import unknown_field
+from transformer.config.model import ModelConfig
 from transformer.config.options import ConfigError
 from transformer.config.sections import Config
-from transformer.config.validation import validate
+from transformer.config.validation import OF_POSITIONS, validate
 
 
 def to_json(config: Config) -> str:
@@ -19,11 +20,16 @@ def to_json(config: Config) -> str:
 def from_json(text: str) -> Config:
     """The config that `to_json` wrote, validated. Nothing in it is executed.
 
+    Settings of positions that the model does not have are put back: earlier versions took them, and they did nothing.
+
     Raises:
       ConfigError: for a field this version does not know, or a value it does not allow.
       ValueError: for what is not JSON.
     """
-    return validate(_build(Config, json.loads(text), ""))
+    config = _build(Config, json.loads(text), "")
+    idle = [name for kind, names in OF_POSITIONS.items() if kind != config.model.positions for name in names]
+    defaults = {name: getattr(ModelConfig(), name) for name in idle}
+    return validate(dataclasses.replace(config, model=dataclasses.replace(config.model, **defaults)))
 
 
 def _build(config_class: type, values: Any, prefix: str) -> Any:

@@ -102,7 +102,7 @@ def _check_model(config: Config) -> None:
 
 
 # What belongs to one kind of positions.
-_OF_POSITIONS = {
+OF_POSITIONS = {
     "learned": ("max_length",),
     "rotary": ("rotary_base",),
     "t5": ("t5_buckets", "t5_max_distance"),
@@ -112,7 +112,7 @@ _OF_POSITIONS = {
 
 def _check_positions(config: Config) -> None:
     model, data = config.model, config.data
-    for positions, names in _OF_POSITIONS.items():
+    for positions, names in OF_POSITIONS.items():
         if model.positions != positions:
             reason = f"does nothing with model.positions = {model.positions}"
             _check_unset("model", model, names, reason, f"Set model.positions={positions}")

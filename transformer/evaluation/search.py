@@ -25,7 +25,7 @@ from transformer.model.decoding_weights import DecodingWeights, in_precision
 # Source lengths are rounded up to one of these, then to multiples of the last.
 LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
 # The decoder sees them padded to one of these: it reads a source once a token, which costs little, and compiles longer.
-READ = (32, 64, 128)
+READ = (64, 128)
 # Rows of a group of sentences: the least of these that holds it, below `DecodingConfig.batch_size`. Of a group whose
 # sentences are done but for so few those go on alone.
 FEW_ROWS = (1, 8, 32)
@@ -137,7 +137,8 @@ class Search:
             limits = np.minimum(limits, self._longest)
         positions = np.broadcast_to(np.arange(length, dtype=np.int32), tokens.shape) * segments
         whole = {"source": tokens, "segments": segments, "positions": positions, "limits": limits[:, None]}
-        most = read - 1 + settings.extra_length
+        # One for all but the longest: what differs in it is compiled apart.
+        most = max(read, READ[-1]) - 1 + settings.extra_length
         return _Group(
             sharding.split_rows(whole, self._mesh),
             read,
