@@ -89,7 +89,7 @@ def text(run, params) -> str:
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ModelConfig)])
 def test_field_is_read(field, monkeypatch):
-    monkeypatch.setattr(kernels, "on", lambda platform: "splash")  # a CPU's has no choice
+    monkeypatch.setattr(kernels, "on", lambda platform: ("splash",))  # a CPU's has no choice
     assert CHANGES[field] != getattr(BASE, field)
     where = WHERE.get(field, {})
     (before, run_before), (after, run_after) = program(**where), program(**(where | {field: CHANGES[field]}))
