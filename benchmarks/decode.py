@@ -19,9 +19,7 @@ ours. Prints the machine, a table and, as its last line, one JSON object.
 import argparse
 import dataclasses
 import json
-import os
 import statistics
-import subprocess
 import sys
 from pathlib import Path
 
@@ -30,9 +28,10 @@ import jax
 import numpy as np
 from decode_peers import HEADS, INNER, LAYERS, VOCABULARY, WIDTH, Sources, Translate
 from machine import machine
+from peers import threads
+from sides import Side, installed
 
 from transformer import sharding
-from transformer.cli.process import MALLOC
 from transformer.config import DecodingConfig, MeshConfig, ModelConfig
 from transformer.data.tokenizer import EOS
 from transformer.evaluation.search import Search
@@ -71,35 +70,6 @@ def ceiling(precision: str) -> float:
     return peak.measure("bfloat16" if precision == "bfloat16" else "float32", jax.devices()).flops
 
 
-class Side:
-    """One side in a process of its own, which translates when it is told to."""
-
-    def __init__(self, name: str, command: list[str]):
-        # All on the CPU, also where JAX would find something else.
-        environment = os.environ | {"GLIBC_TUNABLES": MALLOC, "JAX_PLATFORMS": "cpu"}
-        pipe = subprocess.PIPE
-        self._name = name
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment)
-
-    def run(self, beam_size: int, rows: int) -> float:
-        """Seconds of one batch."""
-        self._process.stdin.write(f"{beam_size} {rows}\n")
-        self._process.stdin.flush()
-        return float(self.answer())
-
-    def answer(self) -> str:
-        line = self._process.stdout.readline()
-        if not line:
-            sys.exit(f"The process of {self._name!r} ended; what it said stands above.")
-        return line
-
-    def close(self) -> None:
-        self._process.stdin.close()
-
-    def wait(self) -> None:
-        self._process.wait()
-
-
 def sides(arguments: argparse.Namespace) -> dict[str, Side]:
     lengths = ["--lengths", str(SOURCE), str(OUTPUT)]
     found = {}
@@ -107,15 +77,8 @@ def sides(arguments: argparse.Namespace) -> dict[str, Side]:
         found[f"ours {precision}"] = Side(precision, [sys.executable, __file__, "--serve", precision])
     if arguments.peers:
         command = [arguments.peers_python, str(SCRIPT)]
-        versions = json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout)
-        missing = [name for name, version in versions.items() if not version]
-        for name in arguments.peers_of.split(","):
-            needs = {"ctranslate2"} if name.startswith("CTranslate2") else {"torch", "transformers"}
-            if needs & {*missing}:
-                print(f"{name}: left out, {', '.join(sorted(needs & {*missing}))} is not installed.")
-                continue
+        for name in installed(command, decode_peers.PACKAGES, arguments.peers_of.split(",")):
             found[name] = Side(name, [*command, "--serve", name, *lengths])
-        print("peers:", ", ".join(f"{name} {version}" for name, version in versions.items() if version))
     return found
 
 
@@ -130,12 +93,17 @@ class Case:
 
 def measure(running: dict[str, Side], case: Case, turns: int) -> dict[str, dict[str, float]]:
     """Of each side: output tokens a second, by the median of its seconds and by the best."""
+
+    def run(side: Side) -> float:
+        """Seconds of one batch."""
+        return float(side.ask(f"{case.beam_size} {case.rows}"))
+
     for side in running.values():
-        side.run(case.beam_size, case.rows)  # compiles
+        run(side)  # compiles
     seconds: dict[str, list[float]] = {name: [] for name in running}
     for _ in range(turns):
         for name, side in running.items():
-            seconds[name].append(side.run(case.beam_size, case.rows))
+            seconds[name].append(run(side))
     tokens = case.rows * OUTPUT
     return {
         name: {"tokens_per_s": tokens / statistics.median(times), "best_tokens_per_s": tokens / min(times)}
@@ -165,9 +133,9 @@ def main() -> None:
     shape = (
         f"d{WIDTH} ff{INNER} h{HEADS} N{LAYERS}+{LAYERS} vocabulary {VOCABULARY:,}, {SOURCE} tokens in, {OUTPUT} out"
     )
-    print(machine(), shape, f"{decode_peers.threads()} threads", sep="\n")
+    print(machine(), shape, f"{threads()} threads", sep="\n")
     running = sides(arguments)
-    result = {"machine": machine(), "shape": shape, "threads": decode_peers.threads(), "cases": {}}
+    result = {"machine": machine(), "shape": shape, "threads": threads(), "cases": {}}
     print("\noutput tokens/s" + "".join(f"{name:>22}" for name in running) + "   ratio of ours to each peer")
     for case in (
         Case(int(beam), int(rows)) for beam in arguments.beams.split(",") for rows in arguments.batches.split(",")

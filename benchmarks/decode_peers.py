@@ -1,21 +1,21 @@
 """Peers of `decode.py`: the base model of the paper with random weights in CTranslate2 and Hugging Face Marian.
 
-A program of its own, so that it may run under another Python than ours: it imports nothing of ours. `SIDES` has a
+A program of its own, which imports nothing of the package, so that it may run under another Python. `SIDES` has a
 function for each peer, which gives one that translates `sources` (token ids, the last one EOS) to exactly so many
 tokens each. Started by decode.py, it serves one of them: see `serve`.
 """
 
 import argparse
 import importlib
-import importlib.metadata
 import json
-import os
 import sys
 import tempfile
 import time
 from collections.abc import Callable
 
 import numpy as np
+import peers
+from peers import threads
 
 WIDTH, INNER, HEADS, LAYERS, VOCABULARY, EOS = 512, 2048, 8, 6, 32_000, 2
 
@@ -132,21 +132,11 @@ SIDES: dict[str, Callable[[], Translate]] = {
     "CTranslate2 int8": lambda: ctranslate2("int8"),
     "Marian float32": marian,
 }
-
-
-def threads() -> int:
-    return len(os.sched_getaffinity(0))
-
-
-def versions() -> dict[str, str]:
-    """Of what is installed, and why the rest is not there."""
-    found = {}
-    for name in ("ctranslate2", "torch", "transformers"):
-        try:
-            found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            found[name] = ""
-    return found
+PACKAGES = {
+    "CTranslate2 float32": ("ctranslate2",),
+    "CTranslate2 int8": ("ctranslate2",),
+    "Marian float32": ("torch", "transformers"),
+}
 
 
 def serve(translate: Translate, length: int, wanted: int) -> None:
@@ -168,7 +158,8 @@ def main() -> None:
     parser.add_argument("--lengths", type=int, nargs=2, help="Of every source, EOS counted, and of every output.")
     arguments = parser.parse_args()
     if arguments.serve is None:
-        print(json.dumps(versions()))
+        packages = dict.fromkeys(package for needs in PACKAGES.values() for package in needs)
+        print(json.dumps(peers.versions(packages)))
     else:
         serve(SIDES[arguments.serve](), *arguments.lengths)
 

@@ -1,6 +1,8 @@
 """The benchmarks still fit the package they measure, and say what is wrong with what was typed."""
 
 import importlib.util
+import json
+import math
 import sys
 from pathlib import Path
 
@@ -51,3 +53,110 @@ def test_what_generation_cannot_measure_is_refused_at_once(load, monkeypatch, ca
 def test_why_a_training_failed_is_told(load, tmp_path):
     with pytest.raises(SystemExit, match=r"(?s)exit code 2, and said:.*nowhere\.txt"):
         load("shakespeare").ours(tmp_path / "nowhere.txt")
+
+
+# --- the training step beside others' ---
+
+
+@pytest.fixture
+def tiny_step(load, monkeypatch):
+    """train_step with a case of its own, which takes no time."""
+    train_step = load("train_step")
+    shape = train_step.Shape(width=16, inner=32, heads=2, layers=1, vocabulary=50, rows=8, length=3)
+    monkeypatch.setitem(train_step.SHAPES, "tiny", shape)
+    return train_step
+
+
+def test_a_training_step_is_measured_by_what_there_is(tiny_step, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stdin", ["0\n", "0\n"])
+    report = tiny_step.serve(tiny_step.Case("tiny", "float32"))
+    ready, *turns = capsys.readouterr().out.splitlines()
+    assert ready == "ready"
+    assert [len(json.loads(turn)) for turn in turns] == [1, 1]
+    # A model that knows nothing: embeddings are random, so that it is a little above all equally likely.
+    assert math.log(50) - 0.5 < report["first_loss"] < math.log(50) + 2
+    memory = report["memory_mb"]
+    assert memory["parameters"] > 0
+    assert memory["optimizer"] == pytest.approx(2 * memory["parameters"], rel=0.01)
+    assert memory["temporaries"] > 0
+    assert memory["process"] <= memory["until_compiled"] <= report["peak_memory_mb"]
+
+
+def test_sides_of_a_training_step_get_the_same_tokens(tiny_step):
+    case = tiny_step.Case("tiny", "float32")
+    theirs, ours = tiny_step.train_peers.batch_of(case.shape), case.batch()
+    for name, tokens in theirs.items():
+        assert tokens.shape == (8, 3) and tokens.min() > 0  # none is padding
+        assert (ours[name] == tokens).all()
+
+
+def test_peers_without_bfloat16_are_asked_for_float32_only(tiny_step):
+    peers = list(tiny_step.train_peers.SIDES)
+    assert list(tiny_step.commands(tiny_step.Case("tiny", "float32"), peers, "python")) == ["ours", *peers]
+    found = tiny_step.commands(tiny_step.Case("tiny", "bfloat16"), peers, "elsewhere/python")
+    assert list(found) == ["ours", "PyTorch", "PyTorch compiled"]
+    assert found["PyTorch"][0] == "elsewhere/python"
+    assert found["PyTorch"][-5:] == ["--serve", "PyTorch", "--case", "tiny", "bfloat16"]
+
+
+def test_a_loss_that_is_none_ends_the_measuring(load):
+    with pytest.raises(SystemExit, match="The loss of step 1 is nan"):
+        load("train_peers").serve(lambda: math.nan)
+
+
+SERVING = """
+import sys, time
+if len(sys.argv) == 1:
+    print('{"torch": "9.0", "joeynmt": ""}')
+    sys.exit()
+print("ready", flush=True)
+for line in sys.stdin:
+    print(f"[{sys.argv[1]}, {sys.argv[1]}]", flush=True)
+print('{"matmul_flops_per_s": 1e9, "peak_memory_mb": 7}')
+"""
+
+
+def test_sides_run_in_turns_and_their_medians_count(tiny_step, tmp_path):
+    program = tmp_path / "side.py"
+    program.write_text(SERVING)
+    case = tiny_step.Case("tiny", "float32")
+    commands = {name: [sys.executable, str(program), seconds] for name, seconds in (("ours", "0.5"), ("other", "2"))}
+    found = tiny_step.measure(case, commands, turns=3, seconds=1)
+    assert {name: row["step_s"] for name, row in found.items()} == {"ours": 0.5, "other": 2}
+    assert {name: row["target_tokens_per_s"] for name, row in found.items()} == {"ours": 48, "other": 12}
+    assert found["ours"]["ratio"] == pytest.approx(4 * found["other"]["ratio"])
+    assert [row["steps"] for row in found.values()] == [6, 6]
+
+
+def test_peers_that_are_not_installed_are_left_out_by_name(load, tmp_path, capsys):
+    program = tmp_path / "side.py"
+    program.write_text(SERVING)
+    needs = {"PyTorch": ("torch",), "JoeyNMT": ("torch", "joeynmt")}
+    assert load("sides").installed([sys.executable, str(program)], needs, [*needs]) == ["PyTorch"]
+    told = capsys.readouterr().out
+    assert "JoeyNMT: left out, joeynmt is not installed." in told
+    assert "peers: torch 9.0" in told
+
+
+def test_a_side_that_ends_is_named(load):
+    side = load("sides").Side("Marian", [sys.executable, "-c", ""])
+    with pytest.raises(SystemExit, match="'Marian' ended"):
+        side.answer()
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--models=base,tiny"], "there is no 'tiny'; choose from base, small"),
+        (["--dtypes=float16"], "there is no 'float16'; choose from float32, bfloat16"),
+        (["--peers", "--peers-of=fairseq"], "there is no 'fairseq'; choose from PyTorch, PyTorch compiled"),
+        (["--turns=0"], "'0' is no number from 1 on"),
+    ],
+)
+def test_training_steps_that_there_are_not_are_refused_at_once(load, monkeypatch, capsys, words, told):
+    train_step = load("train_step")
+    monkeypatch.setattr(sys, "argv", ["train_step.py", *words])
+    monkeypatch.setattr(train_step, "measure", lambda *_: pytest.fail("measured"))
+    with pytest.raises(SystemExit):
+        train_step.main()
+    assert told in capsys.readouterr().err

@@ -1,0 +1,133 @@
+"""The paper's Transformer as one writes it in PyTorch by hand: fused projections and scaled_dot_product_attention.
+
+Post-norm, one matrix for both embeddings and the output, no biases in attention, sinusoids, dropout on embeddings plus
+positions and on what sub-layers return: as in `transformer.model` by default.
+
+Letters: B batch, T target length, S source length, D model, N heads, H head size, V vocabulary.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+PAD = 0
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, width: int, heads: int, *, causal: bool):
+        super().__init__()
+        self.heads, self.causal = heads, causal
+        self.queries_keys_values = nn.Linear(width, 3 * width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BTD: torch.Tensor, mask_B11T: torch.Tensor | None = None) -> torch.Tensor:
+        """A causal one needs no mask: padding comes last, and what padding sees does not count."""
+        parts = self.queries_keys_values(x_BTD).chunk(3, dim=-1)
+        q_BNTH, k_BNTH, v_BNTH = (_split(part, self.heads) for part in parts)
+        heads_BNTH = functional.scaled_dot_product_attention(
+            q_BNTH, k_BNTH, v_BNTH, attn_mask=mask_B11T, is_causal=self.causal
+        )
+        return self.output(_join(heads_BNTH))
+
+
+class CrossAttention(nn.Module):
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.queries = nn.Linear(width, width, bias=False)
+        self.keys_values = nn.Linear(width, 2 * width, bias=False)
+        self.output = nn.Linear(width, width, bias=False)
+
+    def forward(self, x_BTD: torch.Tensor, y_BSD: torch.Tensor, mask_B11S: torch.Tensor) -> torch.Tensor:
+        q_BNTH = _split(self.queries(x_BTD), self.heads)
+        k_BNSH, v_BNSH = (_split(part, self.heads) for part in self.keys_values(y_BSD).chunk(2, dim=-1))
+        heads_BNTH = functional.scaled_dot_product_attention(q_BNTH, k_BNSH, v_BNSH, attn_mask=mask_B11S)
+        return self.output(_join(heads_BNTH))
+
+
+class EncoderLayer(nn.Module):
+    def __init__(self, width: int, inner: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = SelfAttention(width, heads, causal=False)
+        self.feed_forward = _feed_forward(width, inner)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(2))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, y_BSD: torch.Tensor, mask_B11S: torch.Tensor) -> torch.Tensor:
+        y_BSD = self.norms[0](y_BSD + self.dropout(self.attention(y_BSD, mask_B11S)))
+        return self.norms[1](y_BSD + self.dropout(self.feed_forward(y_BSD)))
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, width: int, inner: int, heads: int, dropout: float):
+        super().__init__()
+        self.attention = SelfAttention(width, heads, causal=True)
+        self.cross_attention = CrossAttention(width, heads)
+        self.feed_forward = _feed_forward(width, inner)
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x_BTD: torch.Tensor, y_BSD: torch.Tensor, mask_B11S: torch.Tensor) -> torch.Tensor:
+        x_BTD = self.norms[0](x_BTD + self.dropout(self.attention(x_BTD)))
+        x_BTD = self.norms[1](x_BTD + self.dropout(self.cross_attention(x_BTD, y_BSD, mask_B11S)))
+        return self.norms[2](x_BTD + self.dropout(self.feed_forward(x_BTD)))
+
+
+class Transformer(nn.Module):
+    """Source and target inputs to logits [B, T, V]; token 0 is padding."""
+
+    def __init__(
+        self, *, width: int, inner: int, heads: int, layers: int, vocabulary: int, dropout: float, max_length: int
+    ):
+        super().__init__()
+        self.table = nn.Parameter(width**-0.5 * torch.randn(vocabulary, width))
+        self.encoder = nn.ModuleList(EncoderLayer(width, inner, heads, dropout) for _ in range(layers))
+        self.decoder = nn.ModuleList(DecoderLayer(width, inner, heads, dropout) for _ in range(layers))
+        self.dropout = nn.Dropout(dropout)
+        self.register_buffer("positions", _sinusoids(max_length, width))
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def forward(self, source_BS: torch.Tensor, inputs_BT: torch.Tensor) -> torch.Tensor:
+        mask_B11S = (source_BS != PAD)[:, None, None]
+        y_BSD = self._embed(source_BS)
+        for layer in self.encoder:
+            y_BSD = layer(y_BSD, mask_B11S)
+        x_BTD = self._embed(inputs_BT)
+        for layer in self.decoder:
+            x_BTD = layer(x_BTD, y_BSD, mask_B11S)
+        return functional.linear(x_BTD, self.table)
+
+    def _embed(self, tokens_BT: torch.Tensor) -> torch.Tensor:
+        width, length = self.table.shape[1], tokens_BT.shape[1]
+        return self.dropout(functional.embedding(tokens_BT, self.table) * math.sqrt(width) + self.positions[:length])
+
+
+def smoothed_loss(logits_BTV: torch.Tensor, targets_BT: torch.Tensor, smoothing: float) -> torch.Tensor:
+    """Of a token, in nats."""
+    return functional.cross_entropy(
+        logits_BTV.flatten(0, 1), targets_BT.flatten(), label_smoothing=smoothing, ignore_index=PAD
+    )
+
+
+def _feed_forward(width: int, inner: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, inner), nn.ReLU(), nn.Linear(inner, width))
+
+
+def _split(x_BTD: torch.Tensor, heads: int) -> torch.Tensor:
+    return x_BTD.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _join(x_BNTH: torch.Tensor) -> torch.Tensor:
+    return x_BNTH.transpose(1, 2).flatten(2)
+
+
+def _sinusoids(length: int, width: int) -> torch.Tensor:
+    """Section 3.5: sine and cosine in turns."""
+    angles = torch.arange(length)[:, None] / 10_000 ** (torch.arange(0, width, 2) / width)
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(1)
