@@ -16,8 +16,7 @@ side of a case is a process of its own, which waits while the others run: they r
 the same cores, all with huge pages. Medians of the steps of all turns; ours/peer is how many times as fast ours is.
 train_peers.py says how the peers differ. About ten minutes.
 
---memory prints what takes the memory of a step: what it is given and gives, what the compiled program needs besides,
-and how far the process went at most until it was compiled, and at all.
+--memory prints what takes the memory of a step, see `memory_parts`.
 """
 
 import argparse
@@ -177,25 +176,29 @@ def line(label: str, row: dict, width: int) -> str:
     )
 
 
-MEMORY = {
-    "before": "process",
-    "parameters": "parameters",
-    "moments": "optimizer",
-    "batch": "batch",
-    "work space": "temporaries",
-    "program": "program",
-}
+MEMORY = ("before", "parameters", "moments", "batch", "compiling", "work space", "together", "peak")
+
+
+def memory_parts(row: dict) -> dict[str, float]:
+    """What takes the memory of our side of a case, in MB.
+
+    before: Python and its libraries. compiling: how far the process went until it had compiled, beyond what is listed
+    so far; what malloc keeps of it stays. work space: what the compiled program needs besides. peak: as measured.
+    """
+    memory = row["memory_mb"]
+    given = [memory["process"], memory["parameters"], memory["optimizer"], memory["batch"]]
+    compiling = max(memory["until_compiled"] - sum(given), 0)
+    working = memory["temporaries"] + memory["outputs"]
+    values = [*given, compiling, working, sum(given) + compiling + working, row["peak_memory_mb"]]
+    return dict(zip(MEMORY, values, strict=True))
 
 
 def memory_table(rows: dict[str, dict]) -> str:
     """Of our side of each case."""
-    columns = [*MEMORY, "together", "until compiled", "peak"]
-    lines = ["memory in MB    " + "".join(f"{column:>{len(column) + 3}}" for column in columns)]
+    lines = [f"{'memory in MB':16}" + "".join(f"{part:>{len(part) + 3}}" for part in MEMORY)]
     for label, row in rows.items():
-        parts = [row["memory_mb"][part] for part in MEMORY.values()]
-        values = [*parts, sum(parts), row["memory_mb"]["until_compiled"], row["peak_memory_mb"]]
-        cells = "".join(f"{value:{len(column) + 3},.0f}" for column, value in zip(columns, values, strict=True))
-        lines.append(f"{label:16}{cells}")
+        cells = (f"{value:{len(part) + 3},.0f}" for part, value in memory_parts(row).items())
+        lines.append(f"{label:16}" + "".join(cells))
     return "\n".join(lines)
 
 

@@ -82,6 +82,16 @@ def test_a_training_step_is_measured_by_what_there_is(tiny_step, monkeypatch, ca
     assert memory["process"] <= memory["until_compiled"] <= report["peak_memory_mb"]
 
 
+def test_what_takes_the_memory_of_a_step_adds_up(tiny_step):
+    memory = {"process": 100, "parameters": 10, "optimizer": 20, "batch": 1, "temporaries": 30, "outputs": 2}
+    row = {"memory_mb": memory | {"average": 0, "program": 0, "until_compiled": 151}, "peak_memory_mb": 190}
+    parts = tiny_step.memory_parts(row)
+    assert (parts["compiling"], parts["work space"], parts["together"], parts["peak"]) == (20, 32, 183, 190)
+    heading, line = tiny_step.memory_table({"tiny float32": row}).splitlines()
+    assert line.split() == ["tiny", "float32", "100", "10", "20", "1", "20", "32", "183", "190"]
+    assert len(line) == len(heading)
+
+
 def test_sides_of_a_training_step_get_the_same_tokens(tiny_step):
     case = tiny_step.Case("tiny", "float32")
     theirs, ours = tiny_step.train_peers.batch_of(case.shape), case.batch()
