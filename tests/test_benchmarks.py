@@ -29,7 +29,15 @@ def load(monkeypatch):
 def test_generation_is_measured_by_what_there_is(load, monkeypatch):
     generate = load("generate")
     monkeypatch.setattr(generate, "NEW", 3)
-    generate.ours(generate.Shape(16, 2, 1, 50), 1)()  # checks how many tokens it made
+    texts, run = [], generate.Rollout.run
+
+    def watched(self, weights, given, *rest):
+        texts.extend(given)
+        return run(self, weights, given, *rest)
+
+    monkeypatch.setattr(generate.Rollout, "run", watched)
+    generate.ours(generate.Shape(16, 2, 1, 50), 1)()
+    assert [len(text.result().tokens) for text in texts] == [3]
 
 
 @pytest.mark.parametrize(

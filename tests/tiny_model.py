@@ -13,7 +13,6 @@ from transformer.model.blueprint import Blueprint
 
 VOCABULARY = 40
 
-
 # Every value of every choice, each beside both places of the norm.
 VARIANTS = {
     "paper": {},

@@ -9,7 +9,9 @@ import math
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh, NamedSharding
 
+from transformer import sharding
 from transformer.model.attention import attention_weights
 from transformer.model.masks import Causal, Chunk, Mask, Padding, Places, SameSegment, Window
 
@@ -68,6 +70,22 @@ class Case:
     def of_real(self, heads_BTNH: jax.Array) -> jax.Array:
         """Zero for padding, whose result nobody uses."""
         return jnp.where((self.queries.segments_BT > 0)[:, :, None, None], heads_BTNH, 0)
+
+    def split(self, mesh: Mesh) -> "Case":
+        """The same, lying on the devices as a model's attention has it."""
+
+        def put(array, *names):
+            return jax.device_put(array, NamedSharding(mesh, sharding.USED.spec(names)))
+
+        of_queries, of_keys = ("batch", "length", "heads", None), ("batch", None, "heads", None)
+        return Case(
+            put(self.q_BTNH, *of_queries),
+            put(self.keys_BSKH, *of_keys),
+            put(self.values_BSKH, *of_keys),
+            jax.tree.map(lambda array: put(array, "batch", "length"), self.queries),
+            jax.tree.map(lambda array: put(array, "batch", None), self.keys),
+            put(self.weights_BTNH, *of_queries),
+        )
 
     def found(self, attend):
         """What every query finds, and the gradients of the loss: ([B, T, N, H], those of the three arrays)."""

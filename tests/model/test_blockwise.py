@@ -1,7 +1,6 @@
 """Attention in blocks is plain attention, and has no array of all scores."""
 
 import dataclasses
-import functools
 import re
 
 import jax
@@ -9,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, Case, plain
-from jax.sharding import NamedSharding
 from tiny_model import assert_close, blueprint_of, tiny
 
 from transformer import sharding
@@ -125,19 +123,7 @@ def test_on_several_devices(mesh):
     case = Case.random(length=80, key_length=80, rows=4, heads=4, key_heads=2)
     expected, gradients = jax.jit(case.found(plain(mask)))(case)
     mesh = sharding.make_mesh(mesh)
-
-    def put(names, array):
-        return jax.device_put(array, NamedSharding(mesh, sharding.USED.spec(names)))
-
-    of_queries, of_keys = ("batch", "length", "heads", None), ("batch", None, "heads", None)
-    split = Case(
-        put(of_queries, case.q_BTNH),
-        put(of_keys, case.keys_BSKH),
-        put(of_keys, case.values_BSKH),
-        jax.tree.map(functools.partial(put, ("batch", "length")), case.queries),
-        jax.tree.map(functools.partial(put, ("batch", None)), case.keys),
-        put(of_queries, case.weights_BTNH),
-    )
+    split = case.split(mesh)
     with jax.set_mesh(mesh):
         ours, our_gradients = jax.jit(split.found(kernel(mask)))(split)
     assert ours.sharding.is_equivalent_to(split.q_BTNH.sharding, 4)

@@ -1,14 +1,11 @@
 """cuDNN's attention is asked for what plain attention is, and lowers for CUDA. No GPU has run it."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, Case, plain
 from jax.export import DisabledSafetyCheck
-from jax.sharding import NamedSharding
 from tiny_model import assert_close
 
 from transformer import sharding
@@ -68,19 +65,7 @@ def test_on_several_devices(by_xla):
     case = Case.random(length=80, key_length=80, rows=4, heads=4, key_heads=2)
     expected, gradients = jax.jit(case.found(plain(SEGMENTED_CAUSAL)))(case)
     mesh = sharding.make_mesh(MeshConfig(data=2, sequence=2, tensor=2))
-
-    def put(names, array):
-        return jax.device_put(array, NamedSharding(mesh, sharding.USED.spec(names)))
-
-    of_queries, of_keys = ("batch", "length", "heads", None), ("batch", None, "heads", None)
-    split = Case(
-        put(of_queries, case.q_BTNH),
-        put(of_keys, case.keys_BSKH),
-        put(of_keys, case.values_BSKH),
-        jax.tree.map(functools.partial(put, ("batch", "length")), case.queries),
-        jax.tree.map(functools.partial(put, ("batch", None)), case.keys),
-        put(of_queries, case.weights_BTNH),
-    )
+    split = case.split(mesh)
     with jax.set_mesh(mesh):
         ours, our_gradients = jax.jit(split.found(kernel(SEGMENTED_CAUSAL)))(split)
     assert_close((case.of_real(jax.device_get(ours)), our_gradients), (case.of_real(expected), gradients), 1e-5)

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from attention_cases import MASKS, SEGMENTED_CAUSAL, Case, places, plain
-from jax.sharding import NamedSharding
 from tiny_model import assert_close
 
 from transformer import sharding
@@ -159,19 +158,7 @@ def test_on_several_devices(mesh, mask):
     case = Case.random(length=80, key_length=80, rows=4, heads=4, key_heads=2)
     expected, gradients = jax.jit(case.found(plain(mask)))(case)
     mesh = sharding.make_mesh(mesh)
-
-    def put(array, *names):
-        return jax.device_put(array, NamedSharding(mesh, sharding.USED.spec(names)))
-
-    of_queries, of_keys = ("batch", "length", "heads", None), ("batch", None, "heads", None)
-    split = Case(
-        put(case.q_BTNH, *of_queries),
-        put(case.keys_BSKH, *of_keys),
-        put(case.values_BSKH, *of_keys),
-        jax.tree.map(lambda array: put(array, "batch", "length"), case.queries),
-        jax.tree.map(lambda array: put(array, "batch", None), case.keys),
-        put(case.weights_BTNH, *of_queries),
-    )
+    split = case.split(mesh)
     with jax.set_mesh(mesh):
         ours, our_gradients = jax.jit(split.found(kernel(mask)))(split)
     assert ours.sharding.is_equivalent_to(split.q_BTNH.sharding, 4)

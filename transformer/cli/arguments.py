@@ -77,6 +77,11 @@ def define_workdir(values: flags.FlagValues, meaning: str) -> None:
     flags.DEFINE_string("workdir", None, meaning, flag_values=values)
 
 
+def define_checkpoint(values: flags.FlagValues, more: str = "") -> None:
+    text = "auto (the average when there is one, else the best, else the last), best, last, average, or a step."
+    flags.DEFINE_string("checkpoint", "auto", text + more, flag_values=values)
+
+
 def define_allow_code(values: flags.FlagValues) -> None:
     text = "A module outside this package that the saved config names (package.module) and that may be imported."
     flags.DEFINE_multi_string("allow_code", [], text, flag_values=values)

@@ -21,13 +21,8 @@ OVERRIDABLE = ("decoding.", "mesh.")
 
 def define_flags(values: flags.FlagValues) -> None:
     arguments.define_workdir(values, "Where a trained run lies; several with commas between are an ensemble.")
-    flags.DEFINE_string(
-        "checkpoint",
-        "auto",
-        "auto (the average when there is one, else the best, else the last), best, last, average, or a step. Several "
-        "with commas between: one for each folder, or an ensemble of one folder's.",
-        flag_values=values,
-    )
+    several = " Several with commas between: one for each folder, or an ensemble of one folder's."
+    arguments.define_checkpoint(values, several)
     arguments.define_allow_code(values)
     process.define_flags(values)
 

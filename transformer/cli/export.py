@@ -25,8 +25,7 @@ def _define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_enum("to", None, ["ctranslate2"], "Which program: ctranslate2.", flag_values=values)
     arguments.define_workdir(values, "The folder of a trained run.")
     flags.DEFINE_string("output", None, "The folder to make; what is there must be empty.", flag_values=values)
-    text = "auto (the average when there is one, else the best, else the last), best, last, average, or a step."
-    flags.DEFINE_string("checkpoint", "auto", text, flag_values=values)
+    arguments.define_checkpoint(values)
     process.define_flags(values)
 
 

@@ -23,8 +23,7 @@ _DESCRIPTION = """
 def _define_flags(values: flags.FlagValues) -> None:
     arguments.define_workdir(values, "The folder of a trained run.")
     flags.DEFINE_string("output", None, "The folder to write to; there may be no run in it.", flag_values=values)
-    text = "auto (the average when there is one, else the best, else the last), best, last, average, or a step."
-    flags.DEFINE_string("checkpoint", "auto", text, flag_values=values)
+    arguments.define_checkpoint(values)
     process.define_flags(values)
 
 

@@ -53,7 +53,7 @@ def _adam(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransform
     """`optax.scale_by_adam` whose moments are updated where they lie.
 
     Optax's updates can be computed from the old moments as well as from the new, and XLA does: so it copies all old
-    moments first (a tenth of a small model's step on a CPU, and the memory of two more copies of the parameters).
+    moments first: 6 to 8% of a step of `shakespeare_char` on a CPU.
     Here nothing reads the old ones but the new.
     """
 
