@@ -111,16 +111,23 @@ def marian(shape: Shape, dtype: str) -> Step:
 
 
 def joeynmt(shape: Shape, dtype: str) -> Step:
-    torch = importlib.import_module("torch")
+    model = joeynmt_model(shape, DROPOUT, SMOOTHING)
+    batch = _tensors(shape)
+    return _step(model, lambda: joeynmt_loss(model, *batch), dtype)
+
+
+def joeynmt_model(
+    shape: Shape, dropout: float, smoothing: float, *, norm: str = "post", bos: int = 1, eos: int = 2
+) -> Any:
     side = {
         "type": "transformer",
         "num_layers": shape.layers,
         "num_heads": shape.heads,
         "hidden_size": shape.width,
         "ff_size": shape.inner,
-        "dropout": DROPOUT,
-        "layer_norm": "post",
-        "embeddings": {"embedding_dim": shape.width, "scale": True, "dropout": DROPOUT},
+        "dropout": dropout,
+        "layer_norm": norm,
+        "embeddings": {"embedding_dim": shape.width, "scale": True, "dropout": dropout},
     }
     config = {
         "encoder": side,
@@ -131,33 +138,34 @@ def joeynmt(shape: Shape, dtype: str) -> Step:
         "embed_init_weight": shape.width**-0.5,
     }
     logging.disable(logging.INFO)  # it says that it builds a model
-    vocabulary = _Vocabulary(shape.vocabulary)
+    vocabulary = _Vocabulary(shape.vocabulary, bos, eos)
     model = importlib.import_module("joeynmt.model").build_model(config, vocabulary, vocabulary)
-    model.loss_function = ("crossentropy", SMOOTHING)
-    source, inputs, targets = _tensors(shape)
+    model.loss_function = ("crossentropy", smoothing)
+    return model
+
+
+def joeynmt_loss(model: Any, source: Any, inputs: Any, targets: Any) -> Any:
+    """Of a token."""
+    source_mask, target_mask = ((tokens != 0)[:, None] for tokens in (source, targets))
     batch = {
         "src": source,
-        "src_mask": (source != 0)[:, None],
-        "src_length": torch.full((shape.rows,), shape.length),
+        "src_mask": source_mask,
+        "src_length": source_mask.sum(-1)[:, 0],
         "trg_input": inputs,
         "trg": targets,
-        "trg_mask": (targets != 0)[:, None],
+        "trg_mask": target_mask,
     }
-
-    def loss():
-        return model(return_type="loss", **batch)[0] / targets.numel()
-
-    return _step(model, loss, dtype)
+    return model(return_type="loss", **batch)[0] / target_mask.sum()
 
 
 class _Vocabulary:
     """What JoeyNMT's model asks of one. Filling its own takes time that grows with the square of the size."""
 
-    pad_index, bos_index, eos_index, unk_index, sep_index = 0, 1, 2, 3, None
-    specials, lang_tags = (), ()
+    pad_index, unk_index, sep_index = 0, 3, None
 
-    def __init__(self, size: int):
-        self._size = size
+    def __init__(self, size: int, bos: int, eos: int):
+        self._size, self.bos_index, self.eos_index = size, bos, eos
+        self.specials, self.lang_tags = [], []
 
     def __len__(self) -> int:
         return self._size
@@ -212,6 +220,12 @@ def ceiling(dtype: str, seconds: float = 0.3) -> float:
     return 2 * size**3 / min(times)
 
 
+def print_versions() -> None:
+    """Of all that is needed, as JSON."""
+    packages = dict.fromkeys(package for needs in PACKAGES.values() for package in needs)
+    print(json.dumps(peers.versions(packages)))
+
+
 # --- serving ---
 
 
@@ -253,8 +267,7 @@ def main() -> None:
     parser.add_argument("--case", nargs=2, metavar=("MODEL", "DTYPE"), help=f"Of {', '.join(SHAPES)}, and precision.")
     arguments = parser.parse_args()
     if arguments.serve is None:
-        packages = dict.fromkeys(package for needs in PACKAGES.values() for package in needs)
-        print(json.dumps(peers.versions(packages)))
+        print_versions()
         return
     name, dtype = arguments.case
     torch = importlib.import_module("torch")

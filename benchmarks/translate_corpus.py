@@ -1,10 +1,11 @@
 """A file translated by `transformer translate` and by CTranslate2, each as a whole command.
 
     python benchmarks/translate_corpus.py --workdir runs/multi30k --source train.en [--reference train.de] \\
-        [--beam 5] [--turns 3] [--compute_types float32,int8] [--ours=FLAGS] [--json corpus.json]
+        [--beam 5] [--turns 3] [--compute_types float32,int8] [--flags=FLAGS] [--ours=FLAGS] [--json corpus.json]
 
 The run is exported first (`transformer export --to=ctranslate2`, pip install 'transformer[ctranslate2]'). Our side is
-the command as anyone types it, with the run's beam unless one is given; every --ours adds a row with more of its flags.
+the command as anyone types it, with the run's beam unless one is given and with --flags; every --ours adds a row with
+more flags.
 CTranslate2's is a program of a few lines, at the end of this file: it reads and tokenises the same lines, lets
 CTranslate2 sort them by length into batches of so many tokens, and prints. How its threads are arranged (one batch by
 all, or a batch each) and how large batches are is tried first, on some of the lines: it gets what is fastest. Both are
@@ -71,7 +72,7 @@ def export(workdir: str, folder: Path) -> None:
 
 def ours(arguments: argparse.Namespace) -> list[Row]:
     command = [sys.executable, "-m", "transformer", "translate", f"--workdir={arguments.workdir}"]
-    command += [f"--config.decoding.beam_size={arguments.beam}"]
+    command += [f"--config.decoding.beam_size={arguments.beam}", *arguments.flags.split()]
     return [Row(f"transformer {flags}".strip(), [*command, *flags.split()]) for flags in ["", *arguments.ours]]
 
 
@@ -145,6 +146,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="Cores for each side.")
     parser.add_argument("--turns", type=int, default=3, help="How often each row runs.")
     parser.add_argument("--compute_types", default="float32", help="CTranslate2's, with commas between.")
+    parser.add_argument("--flags", default="", help="Of `translate`, for all our rows.")
     parser.add_argument("--ours", action="append", default=[], help="One more row with these flags of `translate`.")
     parser.add_argument("--json", type=Path, help="Also write the result to this file.")
     parser.add_argument("--serve", type=json.loads, help="Be CTranslate2's side: see `serve`.")

@@ -6,7 +6,9 @@ import math
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import tiny_run
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 
@@ -178,3 +180,46 @@ def test_training_steps_that_there_are_not_are_refused_at_once(load, monkeypatch
     with pytest.raises(SystemExit):
         train_step.main()
     assert told in capsys.readouterr().err
+
+
+# --- time to quality ---
+
+
+def test_a_run_is_timed_by_its_own_log(load, tmp_path):
+    records = [
+        {"step": 1, "time/step_s": 2.0, "time/elapsed_s": 2.0},
+        {"step": 3, "time/step_s": 0.5, "time/elapsed_s": 9.0, "val/bleu": 20.0, "train/loss": 5.0},
+        {"step": 5, "time/step_s": 0.5, "time/elapsed_s": 11.0, "val/bleu": 36.0, "train/loss": 4.0},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
+    quality = load("time_to_quality")
+    points = quality.our_points(tmp_path)
+    assert [(point["step"], point["training_s"], point["whole_s"]) for point in points] == [(3, 3, 9), (5, 4, 11)]
+    assert quality.first(points, 35)["step"] == 5
+    assert quality.first(points, 40) is None
+
+
+def test_a_peer_that_does_not_come_so_far_is_told_as_a_bound(load, capsys):
+    quality = load("time_to_quality")
+    ours = {"training_s": 10.0}
+    points = [{"training_s": 15.0, "bleu": 20.0}, {"training_s": 25.0, "bleu": 30.0}]
+    assert quality.verdict("slow", points, ours, 35.0) == {"reached": False, "ratio": 0.4}
+    assert quality.verdict("fast", points, ours, 15.0) == {"reached": True, "ratio": pytest.approx(2 / 3)}
+    slow, fast = capsys.readouterr().out.splitlines()
+    assert slow == "slow: only 30.00 BLEU after 25 s; ours took less than 0.40 times as long."
+    assert fast == "fast: 15 BLEU after 15 s; ours took 0.67 times as long."
+
+
+def test_peers_get_the_tokens_and_rates_of_the_run(load, tmp_path):
+    config = tiny_run.config(tmp_path)
+    run = load("time_to_quality").write_task(config, 3, tmp_path)
+    task = load("quality_peers").Task.read(tmp_path)
+    with run.open_loader() as loader:
+        for number in range(3):
+            batch = next(loader)
+            for name in ("source", "target_inputs", "targets"):
+                assert (task.batches[f"{number}/{name}"] == batch[name]).all()
+    assert len(task.rates) == 3 and task.rates[1] == pytest.approx(float(run.trainer.schedule(np.int32(1))))
+    assert task.shape.width == config.model.d_model
+    assert len(task.sources) == len(run.prepared.validation.sources)
+    assert {source[-1] for source in task.sources} == {task.eos}

@@ -64,8 +64,9 @@ def plain(blueprints, params, source, beam_size, count):
 
 @pytest.mark.parametrize(("beam_size", "count", "members"), [(1, 1, 1), (3, 2, 1), (2, 1, 2)])
 def test_stages_and_leaving_change_nothing(beam_size, count, members, mesh, monkeypatch):
-    monkeypatch.setattr(module, "FEW_ROWS", (1, 2, 4))
-    monkeypatch.setattr(module, "FIRST_ROOM", 4)
+    monkeypatch.setattr(module, "FEW_ROWS", (1, 4))
+    monkeypatch.setattr(module, "LAST_ROWS", 2)
+    monkeypatch.setattr(module, "ROOMS", (4, 6))
     monkeypatch.setattr(module, "READ", (16,))
     blueprint = blueprint_of(tiny())
     params = [jax.tree.map(jnp.asarray, random_params(blueprint, seed)) for seed in range(members)]

@@ -54,3 +54,17 @@ def test_a_recompile_names_step_work_and_function():
     (warning,) = warnings
     assert "step 102: training step" in warning
     assert "double" in warning
+
+
+def test_what_may_come_late_is_counted_without_a_warning():
+    warnings = []
+    function, late = jax.jit(double), jax.jit(lambda x: x + 3)
+    same, longer = jnp.zeros(8), jnp.zeros(9)
+    with Compilations(warn=warnings.append, late=("jit(<lambda>)",)) as compilations:
+        for step, text in enumerate((same, same, longer)):
+            with compilations.watch(step, "validation"):
+                function(same)
+                late(text)
+    assert compilations.count == 3
+    assert compilations.after_warm_up == 0
+    assert warnings == []

@@ -6,8 +6,10 @@ live on. 2K, because at most K of them can end. Among equals the lower hypothesi
 
 A sentence is done, and is not touched again, when its limit is reached or when no live hypothesis can still get into
 the finished set: probabilities only fall, so the score of a descendant is at most today's log-probability over the
-largest penalty it can reach, the one at the limit (alpha >= 0). The finished set is as large as the number of
-hypotheses asked for, which makes that bound exact and tight.
+largest penalty it can reach (alpha >= 0). The finished set is as large as the number of hypotheses asked for, which
+makes that bound tight. How far it can reach: to the limit, but no further than `REACH` times its length and
+`REACH_MORE` tokens. Tensor2Tensor also waits for what could only win by becoming four times as long at no cost; that
+was a tenth of all steps, and of 3,000 sentences of a trained model none came out otherwise.
 
 Shapes: B sentences, K live hypotheses (beam slots), H finished ones kept, C candidates, T longest output, V vocabulary.
 """
@@ -25,6 +27,9 @@ from transformer.decoding.step import Cache, Hypotheses, Step
 from transformer.decoding.top_k import top_k
 
 Tree = TypeVar("Tree")
+
+# How long a live hypothesis may become, for the question whether it can still win.
+REACH, REACH_MORE = 1.5, 8
 
 
 @jax.tree_util.register_dataclass
@@ -122,7 +127,8 @@ class BeamSearch:
         length = state.position + 1
         finished = _finish(state.finished, candidates, length, self.length_penalty, self.eos)
         parents_BK, tokens_BK, live = _survive(candidates, self.beam_size, self.eos)
-        can_improve_B = _can_improve(live, finished, state.limits_B, self.length_penalty)
+        reach_B = jnp.minimum(state.limits_B, REACH * length + REACH_MORE)
+        can_improve_B = _can_improve(live, finished, reach_B, self.length_penalty)
         return dataclasses.replace(
             state,
             position=length,
@@ -229,9 +235,9 @@ def _inherit(slots_BKT: jax.Array, parents_BK: jax.Array, position: jax.Array) -
     return jnp.where(past_T[None, None, :], _rows(slots_BKT, parents_BK), own_K[None, :, None])
 
 
-def _can_improve(live: _Live, finished: Hypotheses, limits_B: jax.Array, alpha: float) -> jax.Array:
-    """Whether a descendant of a live hypothesis may yet beat the worst of the finished set (the limit aside)."""
-    best_B = live.log_probabilities_BK[:, 0] / penalty(limits_B, alpha)
+def _can_improve(live: _Live, finished: Hypotheses, reach_B: jax.Array, alpha: float) -> jax.Array:
+    """Whether a descendant of a live hypothesis, at most so long, may yet beat the worst of the finished set."""
+    best_B = live.log_probabilities_BK[:, 0] / penalty(reach_B, alpha)
     return ~(best_B <= finished.scores_BK[:, -1])
 
 

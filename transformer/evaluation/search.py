@@ -4,7 +4,9 @@ Letters: B sentences, S source length, H hypotheses returned.
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import jax
 import numpy as np
@@ -23,14 +25,18 @@ from transformer.model.blueprint import Blueprint, Params
 from transformer.model.decoding_weights import DecodingWeights, in_precision
 
 # Source lengths are rounded up to one of these, then to multiples of the last.
-LENGTHS = (8, 16, 24, 32, 48, 64, 96, 128)
+LENGTHS = (16, 32, 64, 128)
 # The decoder sees them padded to one of these: it reads a source once a token, which costs little, and compiles longer.
 READ = (64, 128)
-# Rows of a group of sentences: the least of these that holds it, below `DecodingConfig.batch_size`. Of a group whose
-# sentences are done but for so few those go on alone.
+# Rows of a group of sentences: the least of these that holds it, below `DecodingConfig.batch_size`.
 FEW_ROWS = (1, 8, 32)
-# Tokens there is room for in the first stage of a search; in each one after it, twice as many as before.
-FIRST_ROOM = 32
+# The last sentences of a group go on alone when they are no more than this.
+LAST_ROWS = 8
+# Tokens there is room for in each stage of a search; in the last, all.
+ROOMS = (16, 32, 96)
+# Groups that are searched at a time by one CPU. A search keeps two cores busy for two thirds of its time: small products
+# are done by one, and between stages none has anything to do. Two together take a corpus in two thirds of the time.
+AT_A_TIME = 2
 
 Weights = list[DecodingWeights]
 
@@ -59,6 +65,7 @@ class Search:
         configs = [blueprint.bind(blueprint.shapes()).config for blueprint in blueprints]
         self._longest = min((config.max_length for config in configs if config.positions == "learned"), default=None)
         self._programs = SearchPrograms(blueprints, precision)
+        self._starting = threading.Lock()  # so that no two threads compile the same
 
     def prepare(self, params: Sequence[Params]) -> Weights:
         """What a call takes, of each blueprint's parameters: a copy of most of them."""
@@ -97,12 +104,18 @@ class Search:
                 )
         results: list[list[Found]] = [[] for _ in sources]
         strategy = _strategy(settings, num_hypotheses)
-        with jax.set_mesh(self._mesh):
-            for numbers, length in self._groups(sources, settings.batch_size):
-                group = self._group([sources[i] for i in numbers], length, settings)
-                for row, found in self._search(weights, group, strategy):
-                    if row < len(numbers):
-                        results[numbers[row]] = found
+
+        def search(group: tuple[list[int], int]) -> tuple[list[int], list[list[Found]]]:
+            numbers, length = group
+            with jax.set_mesh(self._mesh):
+                arrays = self._group([sources[i] for i in numbers], length, settings)
+                return numbers, self._search(weights, arrays, strategy)
+
+        alone = self._mesh.size == 1 and sharding.platform_of(self._mesh) == "cpu"
+        with ThreadPoolExecutor(AT_A_TIME if alone else 1) as pool:
+            for numbers, rows in pool.map(search, self._groups(sources, settings.batch_size)):
+                for number, found in zip(numbers, rows, strict=False):  # further rows only fill up
+                    results[number] = found
                 progress(len(numbers))
         return results
 
@@ -144,35 +157,39 @@ class Search:
             read,
             most if self._longest is None else min(most, self._longest),
             # Between devices no sentence changes its place.
-            [size for size in ladder if size < rows] if shards == 1 else [],
+            LAST_ROWS if shards == 1 and rows > LAST_ROWS else 0,
         )
 
-    def _search(self, weights: Weights, group: "_Group", strategy: Strategy) -> Iterator[tuple[int, list[Found]]]:
-        """The outputs of each row, in the order in which they are done."""
+    def _search(self, weights: Weights, group: "_Group", strategy: Strategy) -> list[list[Found]]:
+        """The outputs of each row."""
         programs = self._programs
-        room = min(FIRST_ROOM, group.max_length)
-        state = programs.start(weights, group.arrays, strategy, group.read, group.max_length, room)
-        numbers = np.arange(len(group.arrays["source"]))  # of the rows that are still there; -1: only fills up
+        rooms = [*(room for room in ROOMS if room < group.max_length), group.max_length]
+        count = len(group.arrays["source"])
+        results: list[list[Found]] = [[] for _ in range(count)]
+        numbers = np.arange(count)  # of the rows that are still there; -1: only fills up
+        with self._starting:
+            state = programs.start(weights, group.arrays, strategy, group.read, group.max_length, rooms[0])
         while True:
-            few = max((size for size in group.fewer_rows if size < len(numbers)), default=0)
-            state, seen = programs.advance(weights, state, np.int32(few), strategy)
+            few = group.last_rows if len(numbers) > group.last_rows else 0
+            with self._starting:
+                state, seen = programs.advance(weights, state, np.int32(few), strategy)
             seen = sharding.to_host(seen)
             for row in np.flatnonzero(seen.done_B):
                 if numbers[row] >= 0:
-                    yield int(numbers[row]), _row(seen.found, row)
+                    results[numbers[row]] = _row(seen.found, row)
             open_rows = np.flatnonzero(~seen.done_B)
             if not len(open_rows):
-                return
+                return results
             numbers[seen.done_B] = -1
-            rows = min((size for size in group.fewer_rows if size >= len(open_rows)), default=len(numbers))
-            if rows < len(numbers):
-                # Filled up with one that is done, which nobody waits for.
-                filling = np.full(rows - len(open_rows), np.flatnonzero(seen.done_B)[0])
-                kept = np.concatenate([open_rows, filling]).astype(np.int32)
-                state, numbers = programs.narrow(state, kept), numbers[kept]
-            if seen.position == room:
-                more = min(room, group.max_length - room)
-                state, room = programs.grow(state, strategy, more), room + more
+            with self._starting:
+                if len(open_rows) <= few:
+                    # Filled up with one that is done, which nobody waits for.
+                    filling = np.full(few - len(open_rows), np.flatnonzero(seen.done_B)[0])
+                    kept = np.concatenate([open_rows, filling]).astype(np.int32)
+                    state, numbers = programs.narrow(state, kept), numbers[kept]
+                if seen.position == rooms[0]:
+                    room, *rooms = rooms
+                    state = programs.grow(state, strategy, rooms[0] - room)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -182,7 +199,7 @@ class _Group:
     arrays: dict[str, jax.Array]
     read: int  # the source length that the decoder sees
     max_length: int  # of outputs
-    fewer_rows: list[int]  # that it may come down to
+    last_rows: int  # that it may come down to; 0: it never does
 
 
 def _strategy(settings: DecodingConfig, num_hypotheses: int) -> Strategy:

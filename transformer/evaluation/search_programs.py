@@ -19,6 +19,9 @@ from transformer.model.blueprint import Blueprint
 from transformer.model.decoding_weights import DecodingWeights, bind, prepare
 from transformer.model.masks import Places
 
+# Compiled when the first output is so long, or the first sentences are left alone: as texts go, never or late.
+LATE = ("jit(_advance)", "jit(_grow)", "jit(of_rows)")
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)

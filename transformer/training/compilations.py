@@ -5,7 +5,7 @@ JAX announces every program it builds (compiled, or read from the persistent cac
 """
 
 import contextlib
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator
 from typing import Self
 
 from jax import monitoring
@@ -17,15 +17,16 @@ class Compilations:
     """Counts while it is open.
 
     What a run does (a step on one shape of batch, a validation) is warm-up the first time, and must compile nothing the
-    second:
+    second, but for the programs named in `late`, which wait for the first text that needs them:
 
         with Compilations(progress.say) as compilations:
             with compilations.watch(step, "training step", batch["source"].shape):
                 ...
     """
 
-    def __init__(self, warn: Callable[[str], None]):
+    def __init__(self, warn: Callable[[str], None], late: Collection[str] = ()):
         self._warn = warn
+        self._late = late
         self._names: list[str] = []
         self._warm: set[Hashable] = set()
         self.seconds = 0.0
@@ -43,7 +44,7 @@ class Compilations:
         """
         before, warm = self.count, (what, kind) in self._warm
         yield warm
-        compiled = self._names[before:]
+        compiled = [name for name in self._names[before:] if name not in self._late]
         if compiled and warm:
             self.after_warm_up += len(compiled)
             self._warn(

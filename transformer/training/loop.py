@@ -11,6 +11,7 @@ from absl import logging
 
 from transformer import sharding
 from transformer.config import Config, code_flag
+from transformer.evaluation.search_programs import LATE
 from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
 from transformer.training.finish import finish
@@ -54,7 +55,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
 
         with (
             open_journal(run.workdir, run.resume_step, config.training.steps) as journal,
-            Compilations(journal.say) as compilations,
+            Compilations(journal.say, LATE) as compilations,
             run.open_loader() as batches,
             Profile(run.workdir.profile, run.resume_step, config.training.profile_steps) as profile,
         ):
