@@ -1,8 +1,8 @@
 """Peers of `time_to_quality.py`: training in PyTorch, with a model written by hand and with JoeyNMT's.
 
 A program of its own, which imports nothing of the package, so that it may run under another Python. It takes the
-batches, learning rates and settings of our run from a folder, trains on them, and translates the test set greedily
-whenever it is told how far to go. Of two precisions it takes what is faster for it on some of the batches.
+batches, learning rates and settings of our run from a folder, trains on them, and translates the held-out sentences
+greedily whenever it is told how far to go. Of two precisions it takes what is faster for it on some of the batches.
 """
 
 import argparse
@@ -10,7 +10,7 @@ import dataclasses
 import importlib
 import json
 import logging
-import statistics
+import math
 import sys
 import time
 from collections.abc import Callable
@@ -23,7 +23,7 @@ from peers import threads
 from train_peers import Shape
 
 PAD = 0
-TRIED_BATCHES = 6  # in each precision, the first two not timed
+TRIED_BATCHES = 6  # in each precision, once untimed before
 DECODED_ROWS = 100  # sentences at a time
 
 
@@ -41,8 +41,8 @@ class Task:
     rates: list[float]  # of every step
     bos: int
     eos: int
-    sources: list[list[int]]  # of the test set
-    extra_length: int
+    sources: list[list[int]]  # to be translated
+    extra_length: int  # an output has at most so many tokens more than its source
     batches: Any  # "I/NAME" -> int32 [B, T]
 
     @classmethod
@@ -99,7 +99,7 @@ def joeynmt(task: Task) -> Peer:
     def greedy(source: Any, length: int) -> Any:
         mask = (source != PAD)[:, None]
         encoded, hidden, _, _ = model(return_type="encode", src=source, src_length=mask.sum(-1)[:, 0], src_mask=mask)
-        return search.greedy(mask, length, model, encoded, hidden)[0]
+        return search.greedy(mask, length, model, encoded, hidden, min_output_length=0)[0]
 
     return Peer(model, loss, greedy)
 
@@ -118,16 +118,17 @@ class Training:
         self._optimizer = self._torch.optim.Adam(parameters, lr=0.0, betas=task.betas, eps=task.epsilon, fused=True)
         self._done = 0
 
-    def until(self, step: int) -> dict[str, float]:
-        """Trains so far. Seconds, and the mean loss of a batch since the last call."""
+    def until(self, step: int) -> float:
+        """Trains so far. Seconds."""
         self._peer.model.train()
-        began, losses = time.perf_counter(), []
+        began = time.perf_counter()
         for number in range(self._done, step):
-            losses.append(self._update(number))
+            self.update(number)
         self._done = step
-        return {"seconds": time.perf_counter() - began, "loss": statistics.mean(losses)}
+        return time.perf_counter() - began
 
-    def _update(self, number: int) -> float:
+    def update(self, number: int) -> None:
+        """One step, on the batch of that number."""
         for group in self._optimizer.param_groups:
             group["lr"] = self._task.rates[number]
         self._optimizer.zero_grad(set_to_none=True)
@@ -137,12 +138,12 @@ class Training:
         if self._task.clip_norm:
             self._torch.nn.utils.clip_grad_norm_(self._peer.model.parameters(), self._task.clip_norm)
         self._optimizer.step()
-        return loss.item()
+        if not math.isfinite(loss.item()):
+            sys.exit(f"The loss of step {number + 1} is {loss.item()}.")
 
-    def translate(self) -> dict[str, Any]:
-        """The test set's outputs without what follows their ends, and the seconds it took."""
+    def translate(self) -> list[list[int]]:
+        """The outputs without what follows their ends."""
         self._peer.model.eval()
-        began = time.perf_counter()
         sources = self._task.sources
         outputs: list[list[int]] = [[] for _ in sources]
         by_length = sorted(range(len(sources)), key=lambda number: len(sources[number]))
@@ -155,9 +156,9 @@ class Training:
             with self._torch.no_grad():
                 found = self._peer.greedy(self._torch.from_numpy(rows), longest + self._task.extra_length)
             for number, tokens in zip(numbers, found.tolist(), strict=True):
-                end = tokens.index(self._task.eos) if self._task.eos in tokens else len(tokens)
-                outputs[number] = tokens[:end]
-        return {"decode_seconds": time.perf_counter() - began, "outputs": outputs}
+                tokens = tokens[: len(sources[number]) - 1 + self._task.extra_length]
+                outputs[number] = tokens[: tokens.index(self._task.eos)] if self._task.eos in tokens else tokens
+        return outputs
 
 
 def faster(task: Task, side: Callable[[Task], Peer]) -> tuple[str, dict[str, float]]:
@@ -165,8 +166,11 @@ def faster(task: Task, side: Callable[[Task], Peer]) -> tuple[str, dict[str, flo
     times = {}
     for dtype in ("float32", "bfloat16"):
         trial = Training(task, side(task), dtype)
-        trial.until(2)
-        times[dtype] = trial.until(TRIED_BATCHES)["seconds"] / (TRIED_BATCHES - 2)
+        trial.until(TRIED_BATCHES)
+        began = time.perf_counter()
+        for number in range(TRIED_BATCHES):
+            trial.update(number)
+        times[dtype] = (time.perf_counter() - began) / TRIED_BATCHES
     return min(times, key=times.__getitem__), times
 
 
@@ -187,8 +191,7 @@ def main() -> None:
     print(json.dumps({"dtype": dtype, "tried_s": times}), flush=True)
     training = Training(task, side(task), dtype)
     for line in sys.stdin:
-        print(json.dumps(training.until(int(line)) | training.translate()), flush=True)
-    print("{}", flush=True)
+        print(json.dumps({"seconds": training.until(int(line)), "outputs": training.translate()}), flush=True)
 
 
 if __name__ == "__main__":

@@ -162,10 +162,10 @@ class _Vocabulary:
     """What JoeyNMT's model asks of one. Filling its own takes time that grows with the square of the size."""
 
     pad_index, unk_index, sep_index = 0, 3, None
+    specials, lang_tags = (), ()
 
     def __init__(self, size: int, bos: int, eos: int):
         self._size, self.bos_index, self.eos_index = size, bos, eos
-        self.specials, self.lang_tags = [], []
 
     def __len__(self) -> int:
         return self._size

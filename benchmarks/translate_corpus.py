@@ -24,6 +24,7 @@ import importlib.metadata
 import itertools
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -72,8 +73,9 @@ def export(workdir: str, folder: Path) -> None:
 
 def ours(arguments: argparse.Namespace) -> list[Row]:
     command = [sys.executable, "-m", "transformer", "translate", f"--workdir={arguments.workdir}"]
-    command += [f"--config.decoding.beam_size={arguments.beam}", *arguments.flags.split()]
-    return [Row(f"transformer {flags}".strip(), [*command, *flags.split()]) for flags in ["", *arguments.ours]]
+    command += [f"--config.decoding.beam_size={arguments.beam}"]
+    rows = [arguments.flags, *(f"{arguments.flags} {flags}" for flags in arguments.ours)]
+    return [Row(" ".join(["transformer", *shlex.split(flags)]), [*command, *shlex.split(flags)]) for flags in rows]
 
 
 def theirs(folder: Path, compute_type: str, arguments: argparse.Namespace, lines: list[str]) -> Row:

@@ -1,9 +1,11 @@
 """The benchmarks still fit the package they measure, and say what is wrong with what was typed."""
 
+import contextlib
 import importlib.util
 import json
 import math
 import sys
+import types
 from pathlib import Path
 
 import numpy as np
@@ -185,24 +187,27 @@ def test_training_steps_that_there_are_not_are_refused_at_once(load, monkeypatch
 # --- time to quality ---
 
 
-def test_a_run_is_timed_by_its_own_log(load, tmp_path):
+@pytest.fixture
+def quality(load):
+    return load("time_to_quality")
+
+
+def test_a_run_is_timed_by_its_own_log(quality, tmp_path):
     records = [
-        {"step": 1, "time/step_s": 2.0, "time/elapsed_s": 2.0},
-        {"step": 3, "time/step_s": 0.5, "time/elapsed_s": 9.0, "val/bleu": 20.0, "train/loss": 5.0},
-        {"step": 5, "time/step_s": 0.5, "time/elapsed_s": 11.0, "val/bleu": 36.0, "train/loss": 4.0},
+        {"step": 1, "time/step_s": 2.0},
+        {"step": 3, "time/step_s": 0.5, "val/bleu": 20.0},
+        {"step": 5, "time/step_s": 0.5, "val/bleu": 36.0},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(f"{json.dumps(record)}\n" for record in records))
-    quality = load("time_to_quality")
     points = quality.our_points(tmp_path)
-    assert [(point["step"], point["training_s"], point["whole_s"]) for point in points] == [(3, 3, 9), (5, 4, 11)]
-    assert quality.first(points, 35)["step"] == 5
+    assert points == [quality.Point(3, 3.0, 20.0), quality.Point(5, 4.0, 36.0)]
+    assert quality.first(points, 35) == points[1]
     assert quality.first(points, 40) is None
 
 
-def test_a_peer_that_does_not_come_so_far_is_told_as_a_bound(load, capsys):
-    quality = load("time_to_quality")
-    ours = {"training_s": 10.0}
-    points = [{"training_s": 15.0, "bleu": 20.0}, {"training_s": 25.0, "bleu": 30.0}]
+def test_a_peer_that_does_not_come_so_far_is_told_as_a_bound(quality, capsys):
+    ours = quality.Point(1, 10.0, 35.0)
+    points = [quality.Point(1, 15.0, 20.0), quality.Point(2, 25.0, 30.0)]
     assert quality.verdict("slow", points, ours, 35.0) == {"reached": False, "ratio": 0.4}
     assert quality.verdict("fast", points, ours, 15.0) == {"reached": True, "ratio": pytest.approx(2 / 3)}
     slow, fast = capsys.readouterr().out.splitlines()
@@ -210,16 +215,68 @@ def test_a_peer_that_does_not_come_so_far_is_told_as_a_bound(load, capsys):
     assert fast == "fast: 15 BLEU after 15 s; ours took 0.67 times as long."
 
 
-def test_peers_get_the_tokens_and_rates_of_the_run(load, tmp_path):
+def test_peers_get_the_tokens_and_rates_of_the_run(quality, load, tmp_path):
     config = tiny_run.config(tmp_path)
-    run = load("time_to_quality").write_task(config, 3, tmp_path)
+    config.optimizer.warmup_steps = 2
+    run = quality.write_task(config, 3, tmp_path)
     task = load("quality_peers").Task.read(tmp_path)
     with run.open_loader() as loader:
         for number in range(3):
             batch = next(loader)
             for name in ("source", "target_inputs", "targets"):
-                assert (task.batches[f"{number}/{name}"] == batch[name]).all()
-    assert len(task.rates) == 3 and task.rates[1] == pytest.approx(float(run.trainer.schedule(np.int32(1))))
+                theirs = task.batches[f"{number}/{name}"]
+                assert theirs[theirs > 0].tolist() == batch[name][batch[name] > 0].tolist()
+                assert theirs.any(axis=1).all(), "an empty row"
+                assert theirs.any(axis=0).all() or name == "target_inputs", "an empty column"
+    assert task.rates == pytest.approx([0.005, 0.01, 0.01])  # warms up for two steps to 1e-2
     assert task.shape.width == config.model.d_model
     assert len(task.sources) == len(run.prepared.validation.sources)
     assert {source[-1] for source in task.sources} == {task.eos}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("model.activation", "gelu"),
+        ("model.num_kv_heads", 1),
+        ("training.ema_decay", 0.9),
+        ("evaluation.beam_size", 4),
+        ("evaluation.bleu_sentences", 8),
+        ("data.batching", "packing"),
+    ],
+)
+def test_runs_that_peers_cannot_have_are_refused(quality, tmp_path, name, value):
+    config = tiny_run.config(tmp_path)
+    config.evaluation.bleu_sentences = -1
+    quality.check(config)
+    section, field = name.split(".")
+    setattr(getattr(config, section), field, value)
+    with pytest.raises(SystemExit, match=name):
+        quality.check(config)
+
+
+def test_outputs_of_peers_end_where_they_should(load):
+    """Each at its end or its own limit, in the order of the sources, whatever order they are translated in."""
+    peers = load("quality_peers")
+    training = object.__new__(peers.Training)
+
+    class Array(list):
+        def tolist(self):
+            return list(self)
+
+    sources = [[5, 5, 5, 2], [6, 2], [7, 7, 2]]
+    found = {3: [9, 9, 2, 8, 8, 8], 1: [9] * 6, 2: [8, 2, 2, 0, 0, 0]}
+    rows = []
+
+    def greedy(source, length):
+        rows.append(len(source))
+        return Array(found[sum(token > 2 for token in row)] for row in source)
+
+    class Model:
+        eval = staticmethod(lambda: None)
+
+    training._peer = peers.Peer(Model, None, greedy)
+    training._task = types.SimpleNamespace(sources=sources, eos=2, extra_length=3)
+    training._torch = types.SimpleNamespace(no_grad=contextlib.nullcontext, from_numpy=lambda array: array)
+    assert training.translate() == [[9, 9], [9] * 4, [8]]
+    assert rows == [3]

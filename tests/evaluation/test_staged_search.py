@@ -1,6 +1,8 @@
 """A search in stages, with sentences leaving the batch, finds what one plain loop over all of them finds."""
 
 import functools
+import os
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -15,8 +17,10 @@ from transformer.decoding.ensemble import ensemble
 from transformer.decoding.greedy import greedy
 from transformer.evaluation import search as module
 from transformer.evaluation.search import Search
+from transformer.evaluation.search_programs import LATE
 from transformer.model.masks import Places
 from transformer.sharding import make_mesh
+from transformer.training.compilations import Compilations
 
 EXTRA = 14
 
@@ -109,3 +113,52 @@ def test_nothing_is_found_for_rows_that_only_fill_up(mesh):
     assert [len(outputs) for outputs in found] == [1, 1]
     assert seen == [2]
     assert done == [[False] * 2 + [True] * 6], "nobody should wait for rows that only fill up"
+
+
+def test_groups_searched_together_are_those_searched_alone(mesh, monkeypatch):
+    """Two at a time, on a CPU of two cores; `progress` hears of all; who leaves off does not wait for the rest."""
+    blueprint = blueprint_of(tiny())
+    search = Search([blueprint], mesh)
+    with jax.set_mesh(mesh):
+        weights = search.prepare([jax.device_put(random_params(blueprint), blueprint.shardings(mesh))])
+    settings = DecodingConfig(beam_size=2, extra_length=EXTRA, batch_size=3)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    seen, threads = [], set()
+    one = search._search
+    search._search = lambda *given: threads.add(threading.current_thread()) or one(*given)
+    together = search(weights, sentences(), settings, progress=seen.append)
+    assert sum(seen) == len(sentences()) and len(seen) > 2
+    assert threading.current_thread() not in threads and len(threads) == 2
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
+    assert search(weights, sentences(), settings) == together
+    assert threading.current_thread() in threads
+
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
+    stages = []
+    advance = search._programs.advance
+    search._programs.advance = lambda *given: stages.append(1) or advance(*given)
+
+    def leave(done):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search(weights, sentences() * 100, settings, progress=leave)
+    assert len(stages) < 100
+
+
+def test_rooms_grow_by_no_more_than_three_times():
+    assert module._rooms(5) == [5]
+    assert module._rooms(96) == [16, 32, 96]
+    assert module._rooms(1000) == [16, 32, 96, 192, 384, 768, 1000]
+
+
+def test_programs_that_come_late_have_the_names_that_jax_tells(mesh, monkeypatch):
+    monkeypatch.setattr(module, "ROOMS", (2,))
+    monkeypatch.setattr(module, "LAST_ROWS", 2)
+    blueprint = blueprint_of(tiny())
+    search = Search([blueprint], mesh)
+    with jax.set_mesh(mesh):
+        weights = search.prepare([jax.device_put(random_params(blueprint), blueprint.shardings(mesh))])
+    with Compilations(warn=print) as compilations:
+        search(weights, sentences(), DecodingConfig(beam_size=1, extra_length=EXTRA, batch_size=10))
+    assert set(LATE) <= set(compilations._names)

@@ -214,7 +214,7 @@ class DecodingConfig:
         0.6, "alpha of ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); fairseq's differs.", at_least=0
     )
     extra_length: int = option(50, "Longest output: this many tokens more than the input.", above=0)
-    batch_size: int = option(64, "Sentences translated together.", above=0)
+    batch_size: int = option(64, "Sentences translated together; a CPU may do two such groups at a time.", above=0)
     precision: str = option(
         "model",
         "Of products: float32, bfloat16 or int8 (weights and what they multiply in whole numbers up to 127). On "

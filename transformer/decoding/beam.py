@@ -7,9 +7,10 @@ live on. 2K, because at most K of them can end. Among equals the lower hypothesi
 A sentence is done, and is not touched again, when its limit is reached or when no live hypothesis can still get into
 the finished set: probabilities only fall, so the score of a descendant is at most today's log-probability over the
 largest penalty it can reach (alpha >= 0). The finished set is as large as the number of hypotheses asked for, which
-makes that bound tight. How far it can reach: to the limit, but no further than `REACH` times its length and
-`REACH_MORE` tokens. Tensor2Tensor also waits for what could only win by becoming four times as long at no cost; that
-was a tenth of all steps, and of 3,000 sentences of a trained model none came out otherwise.
+makes that bound tight. How far it can reach: to the limit, but no further than `REACH` times its length plus
+`REACH_MORE` tokens, where Tensor2Tensor goes by the limit alone. What could only win by growing further than that, with
+next to no loss, is given up. That spares a tenth of all steps, and changed nothing for a model of captions: not one of
+3,000, nor, with alpha 1 or 2 or five outputs each, of 1,000, and of 300 lines of three captions.
 
 Shapes: B sentences, K live hypotheses (beam slots), H finished ones kept, C candidates, T longest output, V vocabulary.
 """

@@ -3,7 +3,9 @@
 Letters: B sentences, S source length, H hypotheses returned.
 """
 
+import contextlib
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,10 +34,11 @@ READ = (64, 128)
 FEW_ROWS = (1, 8, 32)
 # The last sentences of a group go on alone when they are no more than this.
 LAST_ROWS = 8
-# Tokens there is room for in each stage of a search; in the last, all.
+# Tokens there is room for in the first stages of a search; after them, twice as many in each.
 ROOMS = (16, 32, 96)
-# Groups that are searched at a time by one CPU. A search keeps two cores busy for two thirds of its time: small products
-# are done by one, and between stages none has anything to do. Two together take a corpus in two thirds of the time.
+# Groups that are searched at a time by a CPU of so many cores at least. A search keeps two cores busy for two thirds of
+# its time: small products are done by one, and between stages none has anything to do. Two together took a corpus in
+# two thirds of the time. They hold two caches.
 AT_A_TIME = 2
 
 Weights = list[DecodingWeights]
@@ -65,7 +68,7 @@ class Search:
         configs = [blueprint.bind(blueprint.shapes()).config for blueprint in blueprints]
         self._longest = min((config.max_length for config in configs if config.positions == "learned"), default=None)
         self._programs = SearchPrograms(blueprints, precision)
-        self._starting = threading.Lock()  # so that no two threads compile the same
+        self._starting = threading.Lock()  # held while a program is compiled and started, not while it runs
 
     def prepare(self, params: Sequence[Params]) -> Weights:
         """What a call takes, of each blueprint's parameters: a copy of most of them."""
@@ -104,19 +107,23 @@ class Search:
                 )
         results: list[list[Found]] = [[] for _ in sources]
         strategy = _strategy(settings, num_hypotheses)
+        stop = threading.Event()
 
-        def search(group: tuple[list[int], int]) -> tuple[list[int], list[list[Found]]]:
+        def outputs_of(group: tuple[list[int], int]) -> tuple[list[int], list[list[Found]]]:
             numbers, length = group
             with jax.set_mesh(self._mesh):
                 arrays = self._group([sources[i] for i in numbers], length, settings)
-                return numbers, self._search(weights, arrays, strategy)
+                return numbers, self._search(weights, arrays, strategy, stop)
 
-        alone = self._mesh.size == 1 and sharding.platform_of(self._mesh) == "cpu"
-        with ThreadPoolExecutor(AT_A_TIME if alone else 1) as pool:
-            for numbers, rows in pool.map(search, self._groups(sources, settings.batch_size)):
-                for number, found in zip(numbers, rows, strict=False):  # further rows only fill up
-                    results[number] = found
-                progress(len(numbers))
+        groups = self._groups(sources, settings.batch_size)
+        with _workers(self._mesh) as workers:
+            try:
+                for numbers, rows in map(outputs_of, groups) if workers is None else workers.map(outputs_of, groups):
+                    for number, found in zip(numbers, rows[: len(numbers)], strict=True):  # the others only fill up
+                        results[number] = found
+                    progress(len(numbers))
+            finally:
+                stop.set()  # whoever leaves off does not wait for what is not wanted any more
         return results
 
     def _groups(self, sources: Sequence[Sequence[int]], batch_size: int) -> Iterator[tuple[list[int], int]]:
@@ -157,19 +164,21 @@ class Search:
             read,
             most if self._longest is None else min(most, self._longest),
             # Between devices no sentence changes its place.
-            LAST_ROWS if shards == 1 and rows > LAST_ROWS else 0,
+            LAST_ROWS if shards == 1 else 0,
         )
 
-    def _search(self, weights: Weights, group: "_Group", strategy: Strategy) -> list[list[Found]]:
-        """The outputs of each row."""
+    def _search(
+        self, weights: Weights, group: "_Group", strategy: Strategy, stop: threading.Event
+    ) -> list[list[Found]]:
+        """The outputs of each row; of less than all of them when it is told to stop."""
         programs = self._programs
-        rooms = [*(room for room in ROOMS if room < group.max_length), group.max_length]
+        rooms = _rooms(group.max_length)
         count = len(group.arrays["source"])
         results: list[list[Found]] = [[] for _ in range(count)]
         numbers = np.arange(count)  # of the rows that are still there; -1: only fills up
         with self._starting:
             state = programs.start(weights, group.arrays, strategy, group.read, group.max_length, rooms[0])
-        while True:
+        while not stop.is_set():
             few = group.last_rows if len(numbers) > group.last_rows else 0
             with self._starting:
                 state, seen = programs.advance(weights, state, np.int32(few), strategy)
@@ -179,7 +188,7 @@ class Search:
                     results[numbers[row]] = _row(seen.found, row)
             open_rows = np.flatnonzero(~seen.done_B)
             if not len(open_rows):
-                return results
+                break
             numbers[seen.done_B] = -1
             with self._starting:
                 if len(open_rows) <= few:
@@ -190,6 +199,7 @@ class Search:
                 if seen.position == rooms[0]:
                     room, *rooms = rooms
                     state = programs.grow(state, strategy, rooms[0] - room)
+        return results
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +209,26 @@ class _Group:
     arrays: dict[str, jax.Array]
     read: int  # the source length that the decoder sees
     max_length: int  # of outputs
-    last_rows: int  # that it may come down to; 0: it never does
+    last_rows: int  # the others leave when so few are not done; 0: they never do
+
+
+@contextlib.contextmanager
+def _workers(mesh: Mesh) -> Iterator[ThreadPoolExecutor | None]:
+    """Threads to search in, where that is faster. Not over several devices: all processes must start the same."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    if mesh.size > 1 or sharding.platform_of(mesh) != "cpu" or cores < AT_A_TIME:
+        yield None
+        return
+    with ThreadPoolExecutor(AT_A_TIME) as workers:
+        yield workers
+
+
+def _rooms(max_length: int) -> list[int]:
+    """For how many tokens there is room in each stage."""
+    rooms = [*ROOMS]
+    while rooms[-1] < max_length:
+        rooms.append(2 * rooms[-1])
+    return [*(room for room in rooms if room < max_length), max_length]
 
 
 def _strategy(settings: DecodingConfig, num_hypotheses: int) -> Strategy:

@@ -1,7 +1,7 @@
 """What is compiled to translate: a pass over the sources, and a search in stages.
 
 A stage has room for so many tokens and so many sentences. All of them read the whole cache at every step, filled or
-not; so the first stages are short, and when many sentences are done the others go on without them.
+not; so the first stages are short, and the last few sentences of many go on without those that are done.
 
 Letters: B sentences, S source length, H hypotheses.
 """
@@ -19,7 +19,8 @@ from transformer.model.blueprint import Blueprint
 from transformer.model.decoding_weights import DecodingWeights, bind, prepare
 from transformer.model.masks import Places
 
-# Compiled when the first output is so long, or the first sentences are left alone: as texts go, never or late.
+# Compiled for the first output that is so long, or the first group that comes down to its last sentences: perhaps not in
+# a run's first validation.
 LATE = ("jit(_advance)", "jit(_grow)", "jit(of_rows)")
 
 

@@ -78,26 +78,24 @@ def _cross_entropy(smoothing, dtype, chunks, hidden_BTD, table_VD, targets_BT, r
 
 def _forward(smoothing, dtype, chunks, hidden_BTD, table_VD, targets_BT, real_BT):
     def turn(carry, chunk):
-        sums_BP, table_gradient_DV = carry
+        sums_BP, table_gradient_VD = carry
         terms_BP, logits_gradient_BPV = _chunk(smoothing, dtype, table_VD, *chunk)
         hidden_gradient_BPD = float32_product(
             "BPV,VD->BPD", logits_gradient_BPV, table_VD, dtype, sharding.like(chunk[0], 0, 1, 2)
         )
-        table_gradient_DV += float32_product(
-            "BPD,BPV->DV", chunk[0], logits_gradient_BPV, dtype, sharding.gradient_of(table_VD.T)
+        table_gradient_VD += float32_product(
+            "BPV,BPD->VD", logits_gradient_BPV, chunk[0], dtype, sharding.gradient_of(table_VD)
         )
         sums_BP = jax.tree.map(jnp.add, sums_BP, terms_BP)
-        return (sums_BP, table_gradient_DV), hidden_gradient_BPD.astype(hidden_BTD.dtype)
+        return (sums_BP, table_gradient_VD), hidden_gradient_BPD.astype(hidden_BTD.dtype)
 
     chunks_CBP = _in_chunks(chunks, hidden_BTD, targets_BT, real_BT)
-    # As [D, V] while it is added up: what XLA on a CPU copies for a product is then the hidden states turned round, not
-    # the gradient of the logits.
-    start = (_zeros(chunks_CBP[2]), sharding.no_gradient_of(table_VD.T))
-    (sums_BP, table_gradient_DV), hidden_gradient_CBPD = jax.lax.scan(turn, start, chunks_CBP)
+    start = (_zeros(chunks_CBP[2]), sharding.no_gradient_of(table_VD))
+    (sums_BP, table_gradient_VD), hidden_gradient_CBPD = jax.lax.scan(turn, start, chunks_CBP)
     hidden_gradient_BTD = jnp.reshape(
         jnp.moveaxis(hidden_gradient_CBPD, 0, 2), hidden_BTD.shape, out_sharding=sharding.like(hidden_BTD, 0, 1, 2)
     )
-    return jax.tree.map(jnp.sum, sums_BP), (hidden_gradient_BTD, table_gradient_DV.T)
+    return jax.tree.map(jnp.sum, sums_BP), (hidden_gradient_BTD, table_gradient_VD)
 
 
 def _backward(smoothing, dtype, chunks, saved, cotangents):
