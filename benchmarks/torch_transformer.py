@@ -115,6 +115,11 @@ class Transformer(nn.Module):
                 nn.init.xavier_uniform_(module.weight)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+        for module in self.modules():
+            if isinstance(module, SelfAttention | CrossAttention):
+                fused = module.queries_keys_values if isinstance(module, SelfAttention) else module.keys_values
+                for projection in fused.weight.data.split(width):
+                    nn.init.xavier_uniform_(projection)
 
     def forward(self, source_BS: torch.Tensor, inputs_BT: torch.Tensor) -> torch.Tensor:
         return functional.linear(self._decode(inputs_BT, *self._encode(source_BS)), self.table)

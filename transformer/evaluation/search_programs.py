@@ -19,8 +19,8 @@ from transformer.model.blueprint import Blueprint
 from transformer.model.decoding_weights import DecodingWeights, bind, prepare
 from transformer.model.masks import Places
 
-# Compiled for the first output that is so long, or the first group that comes down to its last sentences: perhaps not in
-# a run's first validation.
+# Compiled for the first output that is so long, or the first group that comes down to its last sentences: perhaps not
+# in a run's first validation.
 LATE = ("jit(_advance)", "jit(_grow)", "jit(of_rows)")
 
 
