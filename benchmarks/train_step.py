@@ -40,7 +40,7 @@ from transformer import sharding
 from transformer.config import Config, MeshConfig, ModelConfig
 from transformer.model.blueprint import Blueprint
 from transformer.planning.memory import Memory
-from transformer.training import flops, peak
+from transformer.training import flops, heap, peak
 from transformer.training.step import Trainer
 
 SCRIPT = Path(__file__).parent / "train_peers.py"
@@ -89,7 +89,7 @@ class Case:
 
 def serve(case: Case) -> dict:
     """Our side of a case, in this process: see `train_peers.serve`. Its report."""
-    process_mb = train_peers.peak_memory_mb()
+    process_mb = train_peers.memory_mb()
     config = Config(model=case.model)
     config.training.label_smoothing = train_peers.SMOOTHING
     mesh = sharding.make_mesh(MeshConfig())
@@ -102,7 +102,8 @@ def serve(case: Case) -> dict:
         began = time.perf_counter()
         compiled = trainer.train_step.lower(state, arrays).compile()
         compile_s = time.perf_counter() - began
-        compiled_mb = train_peers.peak_memory_mb()
+        heap.trim()  # as a run does
+        compiled_mb = train_peers.memory_mb()
         memory = Memory.of(state, arrays, compiled.memory_analysis())
 
         def step() -> float:
@@ -117,7 +118,7 @@ def serve(case: Case) -> dict:
     return report | {
         "compile_s": compile_s,
         "matmul_flops_per_s": ceiling,
-        "memory_mb": parts | {"process": process_mb, "until_compiled": compiled_mb},
+        "memory_mb": parts | {"process": process_mb, "compiled": compiled_mb},
     }
 
 
@@ -182,12 +183,12 @@ MEMORY = ("before", "parameters", "moments", "batch", "compiling", "work space",
 def memory_parts(row: dict) -> dict[str, float]:
     """What takes the memory of our side of a case, in MB.
 
-    before: Python and its libraries. compiling: how far the process went until it had compiled, beyond what is listed
-    so far; what malloc keeps of it stays. work space: what the compiled program needs besides. peak: as measured.
+    before: Python and its libraries. compiling: what the process has beyond what is listed so far when it has compiled,
+    and given back what it can. work space: what the compiled program needs besides. peak: as measured.
     """
     memory = row["memory_mb"]
     given = [memory["process"], memory["parameters"], memory["optimizer"], memory["batch"]]
-    compiling = max(memory["until_compiled"] - sum(given), 0)
+    compiling = max(memory["compiled"] - sum(given), 0)
     working = memory["temporaries"] + memory["outputs"]
     values = [*given, compiling, working, sum(given) + compiling + working, row["peak_memory_mb"]]
     return dict(zip(MEMORY, values, strict=True))

@@ -1,7 +1,8 @@
 """A file translated by `transformer translate` and by CTranslate2, each as a whole command.
 
     python benchmarks/translate_corpus.py --workdir runs/multi30k --source train.en [--reference train.de] \\
-        [--beam 5] [--turns 3] [--compute_types float32,int8] [--flags=FLAGS] [--ours=FLAGS] [--json corpus.json]
+        [--beam 5] [--penalty 0.6] [--turns 3] [--compute_types float32,int8] [--flags=FLAGS] [--ours=FLAGS]
+        [--json corpus.json]
 
 The run is exported first (`transformer export --to=ctranslate2`, pip install 'transformer[ctranslate2]'). Our side is
 the command as anyone types it, with the run's beam unless one is given and with --flags; every --ours adds a row with
@@ -9,8 +10,9 @@ more flags.
 CTranslate2's is a program of a few lines, at the end of this file: it reads and tokenises the same lines, lets
 CTranslate2 sort them by length into batches of so many tokens, and prints. How its threads are arranged (one batch by
 all, or a batch each) and how large batches are is tried first, on some of the lines: it gets what is fastest. Both are
-held to the same cores. The limit of the output is the run's, the longest sentence's for all in CTranslate2; the length
-penalties are not the same formula (README.txt of the exported folder).
+held to the same cores. The limit of the output is the run's, the longest sentence's for all in CTranslate2. With
+--penalty ALPHA both divide log-probabilities by length^ALPHA (ours counts the end of a sentence); without, ours is the
+run's formula, and CTranslate2's exponent the nearest (README.txt of the exported folder).
 
 Rows take turns. A time is that of the process, from its start to its end, medians of the turns: `start-up` is the same
 command for the first line alone, `file` for all lines, and the difference is what sentences a second are of. The first
@@ -74,6 +76,9 @@ def export(workdir: str, folder: Path) -> None:
 def ours(arguments: argparse.Namespace) -> list[Row]:
     command = [sys.executable, "-m", "transformer", "translate", f"--workdir={arguments.workdir}"]
     command += [f"--config.decoding.beam_size={arguments.beam}"]
+    if arguments.penalty is not None:
+        command += [f"--config.decoding.length_penalty={arguments.penalty}"]
+        command += ["--config.decoding.length_penalty_form=power"]
     rows = [arguments.flags, *(f"{arguments.flags} {flags}" for flags in arguments.ours)]
     return [Row(" ".join(["transformer", *shlex.split(flags)]), [*command, *shlex.split(flags)]) for flags in rows]
 
@@ -145,6 +150,7 @@ def main() -> None:
     parser.add_argument("--source", type=Path, help="Its sentences, a line each.")
     parser.add_argument("--reference", type=Path, help="Their translations, for BLEU.")
     parser.add_argument("--beam", type=int, help="Unset: the run's.")
+    parser.add_argument("--penalty", type=float, help="The exponent of the length on both sides. Unset: the run's.")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="Cores for each side.")
     parser.add_argument("--turns", type=int, default=3, help="How often each row runs.")
     parser.add_argument("--compute_types", default="float32", help="CTranslate2's, with commas between.")
@@ -164,7 +170,7 @@ def main() -> None:
     decoding = choose(Workdir(arguments.workdir)).config.decoding
     arguments.beam = arguments.beam or decoding.beam_size
     arguments.extra_length = decoding.extra_length
-    arguments.ct2_length_penalty = nearest_length_penalty(decoding.length_penalty)
+    arguments.ct2_length_penalty = nearest_length_penalty(decoding) if arguments.penalty is None else arguments.penalty
     os.environ["JAX_PLATFORMS"] = "cpu"
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: arguments.threads])  # all that is started inherits it
     lines = read_lines(arguments.source)
@@ -173,6 +179,7 @@ def main() -> None:
         "machine": machine(),
         "peer": f"ctranslate2 {importlib.metadata.version('ctranslate2')}",
         "what": f"{len(lines):,} lines of {arguments.source.name}, beam {arguments.beam}, {arguments.threads} threads",
+        "penalty": _penalties(arguments, decoding),
     }
     print(*result.values(), sep="\n", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
@@ -186,6 +193,12 @@ def main() -> None:
     print(f"\n{json.dumps(result)}")
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def _penalties(arguments: argparse.Namespace, decoding) -> str:
+    theirs = f"length^{arguments.ct2_length_penalty:.3g}"
+    ours = f"{decoding.length_penalty_form} {decoding.length_penalty:g}" if arguments.penalty is None else theirs
+    return f"length penalty: ours {ours}, CTranslate2's {theirs}"
 
 
 def serve(

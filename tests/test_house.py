@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 # A room may import rooms on lower floors, never one beside it.
 FLOORS = {
     "config": 0,
+    "cores": 0,
     "sharding": 1,
     "data": 2,
     "decoding": 2,

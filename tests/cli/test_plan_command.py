@@ -1,11 +1,14 @@
-"""`transformer plan`, without compiling: what it takes, prints, writes and refuses."""
+"""`transformer plan`: what it takes, prints, writes and refuses. For TPUs without compiling."""
 
 import json
+import os
+import re
 
+import jax
 import pytest
 
 from transformer.cli.main import main
-from transformer.planning import errors, plan, program, report
+from transformer.planning import errors, here, plan, program, report
 
 
 class Plan:
@@ -89,10 +92,49 @@ def test_what_does_not_fit_is_told_and_written(compiled, monkeypatch, tmp_path, 
     assert (record["fits"], record["needed"], record["advice"]) == (False, 20 * 2**30, ["Take less."])
 
 
+SMALL = ["--config.model.d_model=16", "--config.model.d_ff=32", "--config.model.num_heads=2", "--config.model.unroll=1"]
+
+
+def test_the_memory_of_a_step_on_this_machine(tmp_path, capsys):
+    output = tmp_path / "plan.json"
+    main(["plan", "--config=phrasebook", "--topology=here", f"--json={output}", *SMALL])
+    told, record = capsys.readouterr().out, json.loads(output.read_text())
+    [parameters] = re.findall(r"cpu: ([\d,]+) parameters", told)
+    kinds = record["memory"]
+    assert kinds["parameters"] == 4 * int(parameters.replace(",", ""))
+    assert 2 * kinds["parameters"] <= kinds["optimizer"] < 2.1 * kinds["parameters"]
+    assert kinds["temporaries"] > 0 and kinds["total"] < record["available"]
+    assert record["fits"] and "fits" in told
+
+
+def test_what_is_too_much_for_this_machine_is_told_and_written(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(here, "_available", lambda devices: 2**20)
+    output = tmp_path / "plan.json"
+    with pytest.raises(SystemExit) as caught:
+        main(["plan", "--config=phrasebook", "--topology=here", f"--json={output}", *SMALL])
+    assert caught.value.code == 2
+    told, record = capsys.readouterr(), json.loads(output.read_text())
+    assert "does not fit" in told.out and "DOES NOT FIT" in told.err
+    # Devices of one machine share its memory: no advice to split anything over them.
+    assert "mesh" not in told.err and "--config.model.remat" in told.err
+    assert record["fits"] is False and record["available"] == 2**20
+
+
+def test_a_container_has_less_than_the_machine(monkeypatch, tmp_path):
+    [device, *_] = jax.devices()
+    whole = here._available([device])
+    assert here._available([device] * 4) == whole // 4
+    monkeypatch.setattr(here, "_CONTAINER", tmp_path / "memory.max")
+    for text, limit in (("max", None), (str(2**30), 2**30)):
+        here._CONTAINER.write_text(f"{text}\n")
+        assert here._available([device]) == (limit or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+
+
 @pytest.mark.parametrize(
     ("words", "told"),
     [
         (["--config=phrasebook"], "--topology is missing"),
+        (["--config=phrasebook", "--topology=here", "--search"], "give a --topology of chips"),
         (["--topology=v5e:2x2"], "Give --config or --workdir"),
         (["--config=phrasebook", "--topology=v5e"], "Write CHIP:GRID"),
         (

@@ -5,11 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import pytest
 from absl import flags
 
 import transformer.config
-from transformer.cli import process
+from transformer.cli import arguments, process
+from transformer.cli.verb import Verb
 
 CLONE = Path(transformer.config.__file__).parents[2]
 
@@ -105,6 +107,28 @@ def test_start_sets_devices_and_compilation_cache(tmp_path):
     devices, folder = started(tmp_path).stdout.split()
     assert devices == "3"
     assert Path(folder).parent == tmp_path / ".cache/transformer/xla"
+
+
+THREADS_OFF = "--xla_cpu_multi_thread_eigen=false"
+
+
+@pytest.mark.parametrize(
+    ("devices", "cores", "before", "after"),
+    [
+        (4, 4, "", THREADS_OFF),
+        (4, 2, "--xla_kept=1", f"--xla_kept=1 {THREADS_OFF}"),
+        (4, 5, "--xla_kept=1", "--xla_kept=1"),
+        (0, 1, "", ""),
+        (4, 4, "--xla_cpu_multi_thread_eigen=true", "--xla_cpu_multi_thread_eigen=true"),
+    ],
+)
+def test_devices_that_take_every_core_keep_to_a_thread_each(devices, cores, before, after, monkeypatch):
+    monkeypatch.setattr(process, "cores", lambda: cores)
+    monkeypatch.setattr(jax.config, "update", lambda name, value: None)
+    monkeypatch.setenv("XLA_FLAGS", before)
+    probe = Verb("probe", "", "", process.define_flags, print)
+    process.choose_devices(arguments.parse(probe, [f"--cpu_devices={devices}"]))
+    assert os.environ["XLA_FLAGS"] == after
 
 
 def test_results_come_from_the_first_process_alone(monkeypatch, capsys):

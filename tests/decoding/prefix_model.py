@@ -61,9 +61,10 @@ class Found:
 class PlainModel:
     """The same model, one prefix at a time, in float64."""
 
-    def __init__(self, table, sentence):
+    def __init__(self, table, sentence, penalty_form="gnmt"):
         self.table = table.astype(np.float64)
         self.sentence = sentence
+        self.penalty_form = penalty_form
 
     def next_log_probabilities(self, prefix):
         value = self.sentence
@@ -76,7 +77,8 @@ class PlainModel:
         return logits - peak - np.log(np.exp(logits - peak).sum())
 
     def found(self, tokens, log_probability, alpha):
-        return Found(tuple(tokens), log_probability, log_probability / ((5 + len(tokens)) / 6) ** alpha)
+        base = {"gnmt": (5 + len(tokens)) / 6, "power": len(tokens)}[self.penalty_form]
+        return Found(tuple(tokens), log_probability, log_probability / base**alpha)
 
 
 def exhaustive_search(model, limit, alpha):

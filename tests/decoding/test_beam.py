@@ -24,6 +24,7 @@ from prefix_model import (
 
 from transformer.decoding.beam import beam_search
 from transformer.decoding.ensemble import ensemble
+from transformer.decoding.length_penalty import LengthPenalty
 
 SENTENCES = [3, 14, 15, 92, 65, 35]
 
@@ -35,7 +36,7 @@ def jitted_search(table, cache, limits, **settings):
     return beam_search(table_step(table), cache, max_lengths_B=limits, **settings)
 
 
-def search(table, sentences, limits, *, max_length, beam_size, num_hypotheses, length_penalty=0.6):
+def search(table, sentences, limits, *, max_length, beam_size, num_hypotheses, length_penalty=0.6, form="gnmt"):
     hypotheses = jitted_search(
         table,
         empty_cache(sentences, beam_size, max_length),
@@ -43,7 +44,7 @@ def search(table, sentences, limits, *, max_length, beam_size, num_hypotheses, l
         max_length=max_length,
         beam_size=beam_size,
         num_hypotheses=num_hypotheses,
-        length_penalty=length_penalty,
+        length_penalty=LengthPenalty(length_penalty, form),
         bos=BOS,
         eos=EOS,
         pad=PAD,
@@ -69,8 +70,8 @@ def table_of(rows, otherwise):
 # --- against exhaustive and plain searches ---
 
 
-@pytest.mark.parametrize("length_penalty", [0.0, 0.6, 1.5])
-def test_a_beam_as_wide_as_the_tree_finds_what_exhaustive_search_finds(length_penalty):
+@pytest.mark.parametrize(("length_penalty", "form"), [(0.0, "gnmt"), (0.6, "gnmt"), (1.5, "gnmt"), (0.6, "power")])
+def test_a_beam_as_wide_as_the_tree_finds_what_exhaustive_search_finds(length_penalty, form):
     limits = [4, 3, 2, 1]
     table = random_table(seed=1, vocab_size=4)
     results = search(
@@ -81,18 +82,26 @@ def test_a_beam_as_wide_as_the_tree_finds_what_exhaustive_search_finds(length_pe
         beam_size=81,
         num_hypotheses=6,
         length_penalty=length_penalty,
+        form=form,
     )
     for sentence, limit, found in zip(SENTENCES, limits, results, strict=False):
-        best = exhaustive_search(PlainModel(table, sentence), limit, length_penalty)[:6]
+        best = exhaustive_search(PlainModel(table, sentence, form), limit, length_penalty)[:6]
         assert_same(found[: len(best)], best)
 
 
 @pytest.mark.parametrize(
-    ("vocab_size", "beam_size", "num_hypotheses", "length_penalty"),
-    [(11, 1, 1, 0.6), (11, 2, 1, 0.0), (11, 4, 2, 1.0), (3, 5, 5, 0.6)],
+    ("vocab_size", "beam_size", "num_hypotheses", "length_penalty", "form"),
+    [
+        (11, 1, 1, 0.6, "gnmt"),
+        (11, 2, 1, 0.0, "gnmt"),
+        (11, 4, 2, 1.0, "gnmt"),
+        (3, 5, 5, 0.6, "gnmt"),
+        (11, 4, 2, 1.0, "power"),
+        (3, 5, 5, 0.6, "power"),
+    ],
 )
 @pytest.mark.parametrize("eos_bonus", [0.0, -3.0])
-def test_a_narrow_beam_is_that_of_plain_python(vocab_size, beam_size, num_hypotheses, length_penalty, eos_bonus):
+def test_a_narrow_beam_is_that_of_plain_python(vocab_size, beam_size, num_hypotheses, length_penalty, form, eos_bonus):
     """The plain search never stops early, so stopping early loses nothing; each sentence has a limit of its own."""
     limits = [8, 1, 7, 3, 8, 5]
     for seed in range(3):
@@ -106,9 +115,10 @@ def test_a_narrow_beam_is_that_of_plain_python(vocab_size, beam_size, num_hypoth
             beam_size=beam_size,
             num_hypotheses=num_hypotheses,
             length_penalty=length_penalty,
+            form=form,
         )
         for sentence, limit, found in zip(SENTENCES, limits, results, strict=True):
-            expected = plain_beam_search(PlainModel(table, sentence), limit, length_penalty, beam_size)
+            expected = plain_beam_search(PlainModel(table, sentence, form), limit, length_penalty, beam_size)
             assert_same(found, expected[:num_hypotheses])
 
 
@@ -232,9 +242,10 @@ def test_limits_of_zero_give_nothing_and_limits_beyond_the_arrays_are_theirs():
     assert_same(long, plain_beam_search(PlainModel(table, 3), 4, 0.6, beam_size=2))
 
 
-def steps_taken(table, all_limits, **settings):
+def steps_taken(table, all_limits, length_penalty, **settings):
     """How often the step function is run, for each batch of limits."""
     step, positions = table_step(table), []
+    settings["length_penalty"] = LengthPenalty(length_penalty)
 
     def counted(tokens_BK, position, slots_BKT, cache):
         jax.debug.callback(positions.append, position)
@@ -272,16 +283,15 @@ def test_a_model_that_is_not_a_number_shows_in_the_scores():
     assert all(math.isnan(output.score) for output in found)
 
 
-@pytest.mark.parametrize(
-    ("field", "value"), [("beam_size", 0), ("num_hypotheses", 3), ("max_length", 0), ("length_penalty", -0.1)]
-)
+@pytest.mark.parametrize(("field", "value"), [("beam_size", 0), ("num_hypotheses", 3), ("max_length", 0)])
 def test_impossible_settings_are_named(field, value):
-    settings = {"max_length": 4, "beam_size": 2, "num_hypotheses": 2, "length_penalty": 0.6, field: value}
+    settings = {"max_length": 4, "beam_size": 2, "num_hypotheses": 2, field: value}
     with pytest.raises(ValueError, match=f"{field} = {value}"):
         beam_search(
             table_step(random_table(0, 5)),
             empty_cache([0], 2, 4),
             max_lengths_B=jnp.array([4]),
+            length_penalty=LengthPenalty(0.6),
             bos=BOS,
             eos=EOS,
             pad=PAD,
@@ -297,7 +307,7 @@ def test_split_over_a_mesh_the_search_finds_the_same_and_stays_split():
     assert jax.device_count() == 8
     sentences, limits = [3, 14, 15, 92, 65, 35, 89, 79], [8, 1, 7, 3, 8, 5, 0, 6]
     tables = [random_table(seed, 48) for seed in (1, 2)]
-    settings = {"max_length": 8, "beam_size": 3, "num_hypotheses": 2, "length_penalty": 0.6}
+    settings = {"max_length": 8, "beam_size": 3, "num_hypotheses": 2, "length_penalty": LengthPenalty(0.6)}
     settings |= {"bos": BOS, "eos": EOS, "pad": PAD}
     batch = ("data", "fsdp")
 
@@ -350,7 +360,7 @@ def test_one_sentence_and_one_hypothesis_on_a_mesh():
         "max_length": 6,
         "beam_size": 4,
         "num_hypotheses": 1,
-        "length_penalty": 0.6,
+        "length_penalty": LengthPenalty(0.6),
         "bos": 1,
         "eos": 2,
         "pad": 0,

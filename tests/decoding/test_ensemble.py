@@ -17,6 +17,7 @@ from prefix_model import (
 
 from transformer.decoding.beam import beam_search
 from transformer.decoding.ensemble import ensemble
+from transformer.decoding.length_penalty import LengthPenalty
 
 TABLES = [random_table(seed, 9) for seed in range(3)]
 
@@ -25,6 +26,7 @@ class PlainMean(PlainModel):
     """The mean of several models' probabilities."""
 
     def __init__(self, tables, sentence):
+        super().__init__(tables[0], sentence)
         self.models = [PlainModel(table, sentence) for table in tables]
 
     def next_log_probabilities(self, prefix):
@@ -51,7 +53,7 @@ def test_an_ensemble_searches_the_mean_of_the_probabilities():
             max_length=6,
             beam_size=3,
             num_hypotheses=3,
-            length_penalty=0.6,
+            length_penalty=LengthPenalty(0.6),
             bos=BOS,
             eos=EOS,
             pad=PAD,

@@ -20,6 +20,7 @@ from prefix_model import (
 
 from transformer.decoding.beam import beam_search
 from transformer.decoding.greedy import greedy
+from transformer.decoding.length_penalty import LengthPenalty
 
 SENTENCES = [3, 14, 15, 92, 65, 35, 89, 79]
 LIMITS = [8, 1, 7, 3, 8, 5, 0, 99]
@@ -37,20 +38,21 @@ def beam_of_one(table, cache, limits, length_penalty):
     return beam_search(table_step(table), cache, max_lengths_B=limits, length_penalty=length_penalty, **sizes, **IDS)
 
 
-def run(method, table, sentences=SENTENCES, limits=LIMITS, length_penalty=0.6):
-    hypotheses = method(table, empty_cache(sentences, 1, 8), jnp.asarray(limits, jnp.int32), length_penalty)
+def run(method, table, sentences=SENTENCES, limits=LIMITS, length_penalty=0.6, form="gnmt"):
+    penalty = LengthPenalty(length_penalty, form)
+    hypotheses = method(table, empty_cache(sentences, 1, 8), jnp.asarray(limits, jnp.int32), penalty)
     assert hypotheses.tokens_BKT.shape == (len(sentences), 1, 8)
     return as_lists(hypotheses)
 
 
-@pytest.mark.parametrize("eos_bonus", [0.0, 2.0, -np.inf])
-def test_greedy_is_the_argmax_path_to_eos_or_the_limit(eos_bonus):
+@pytest.mark.parametrize(("eos_bonus", "form"), [(0.0, "gnmt"), (2.0, "gnmt"), (-np.inf, "gnmt"), (2.0, "power")])
+def test_greedy_is_the_argmax_path_to_eos_or_the_limit(eos_bonus, form):
     for seed in range(5):
         table = random_table(seed, 11)
         table[:, EOS] += eos_bonus
-        results = run(jitted_greedy, table)
+        results = run(jitted_greedy, table, form=form)
         for sentence, limit, found in zip(SENTENCES, LIMITS, results, strict=True):
-            expected = [plain_greedy(PlainModel(table, sentence), min(limit, 8), 0.6)] if limit else []
+            expected = [plain_greedy(PlainModel(table, sentence, form), min(limit, 8), 0.6)] if limit else []
             assert_same(found, expected)
 
 
@@ -101,7 +103,9 @@ def test_split_over_a_mesh_greedy_finds_the_same_and_stays_split():
         cache = jax.device_put(empty_cache(SENTENCES, 1, 8), P(batch))
         limits = jax.device_put(jnp.asarray(LIMITS, jnp.int32), P(batch))
         search = jax.jit(
-            lambda cache, limits: greedy(split_step, cache, max_lengths_B=limits, length_penalty=0.6, **IDS)
+            lambda cache, limits: greedy(
+                split_step, cache, max_lengths_B=limits, length_penalty=LengthPenalty(0.6), **IDS
+            )
         )
         split = search(cache, limits)
         assert all(jax.typeof(leaf).sharding.spec[0] == batch for leaf in jax.tree.leaves(split))

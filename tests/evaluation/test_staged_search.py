@@ -15,6 +15,7 @@ from transformer.data.tokenizer import BOS, EOS, PAD
 from transformer.decoding.beam import beam_search
 from transformer.decoding.ensemble import ensemble
 from transformer.decoding.greedy import greedy
+from transformer.decoding.length_penalty import LengthPenalty
 from transformer.evaluation import search as module
 from transformer.evaluation.search import Search
 from transformer.evaluation.search_programs import LATE
@@ -53,7 +54,7 @@ def plain(blueprints, params, source, beam_size, count):
         tuple(caches) if len(steps) > 1 else caches[0],
         max_lengths_B=jnp.array([limit]),
         max_length=limit,
-        length_penalty=0.6,
+        length_penalty=LengthPenalty(0.6),
         bos=BOS,
         eos=EOS,
         pad=PAD,
@@ -91,6 +92,21 @@ def test_stages_and_leaving_change_nothing(beam_size, count, members, mesh, monk
     assert len(grown) >= 2
     assert len(narrowed) >= 1
     assert len({len(outputs[0]) for outputs in ours}) > 3, "sentences should end apart"
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_scores_have_the_penalty_that_is_asked_for(beam_size, mesh):
+    blueprint = blueprint_of(tiny())
+    search = Search([blueprint], mesh)
+    with jax.set_mesh(mesh):
+        weights = search.prepare([jax.device_put(random_params(blueprint), blueprint.shardings(mesh))])
+    settings = DecodingConfig(
+        beam_size=beam_size, extra_length=EXTRA, batch_size=10, length_penalty=0.7, length_penalty_form="power"
+    )
+    for [output] in search(weights, sentences(), settings):
+        # With the end, which counts, unless the limit came first.
+        divisors = [max(len(output.tokens) + end, 1) ** 0.7 for end in (1, 0)]
+        assert min(abs(output.log_probability / divisor - output.score) for divisor in divisors) < 1e-4
 
 
 def test_nothing_is_found_for_rows_that_only_fill_up(mesh):

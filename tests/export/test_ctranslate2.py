@@ -18,7 +18,7 @@ import sentencepiece
 import tiny_model
 import tiny_run
 
-from transformer.config import Config, ConfigError, ModelConfig, TokenizerConfig
+from transformer.config import Config, ConfigError, DecodingConfig, ModelConfig, TokenizerConfig
 from transformer.data import tokenizer_training
 from transformer.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from transformer.data.tokenizer import BOS, EOS, Tokenizers
@@ -223,4 +223,9 @@ def test_the_penalty_nearest_to_ours_has_its_slope():
 
     n = export.TYPICAL_LENGTH
     slope = (ours(n * 1.001) - ours(n / 1.001)) / (2 * np.log(1.001))
-    assert export.nearest_length_penalty(0.6) == pytest.approx(slope, rel=1e-3)
+    assert export.nearest_length_penalty(DecodingConfig(length_penalty=0.6)) == pytest.approx(slope, rel=1e-3)
+
+
+def test_a_power_of_the_length_is_exported_as_it_is():
+    decoding = DecodingConfig(length_penalty=0.7, length_penalty_form="power")
+    assert export.nearest_length_penalty(decoding) == 0.7

@@ -19,6 +19,7 @@ from tiny_model import (
 )
 
 from transformer.decoding.greedy import greedy
+from transformer.decoding.length_penalty import LengthPenalty
 from transformer.model.masks import Places
 from transformer.training.loss import smoothed_cross_entropy
 
@@ -95,7 +96,14 @@ def test_greedy_decoding_says_what_the_reference_says(both):
         step, cache = model.start_decoding(model.encode(tokens, Places(positions, segments)), 1, MAX_LENGTH)
         limits_B = jnp.full(4, MAX_LENGTH, jnp.int32)
         return greedy(
-            step, cache, max_lengths_B=limits_B, max_length=MAX_LENGTH, length_penalty=0.6, bos=BOS, eos=eos, pad=PAD
+            step,
+            cache,
+            max_lengths_B=limits_B,
+            max_length=MAX_LENGTH,
+            length_penalty=LengthPenalty(0.6),
+            bos=BOS,
+            eos=eos,
+            pad=PAD,
         )
 
     found = decoded(both.ours)

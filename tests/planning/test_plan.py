@@ -206,6 +206,8 @@ def test_what_helps_most_comes_first():
     assert "mesh.fsdp" in only
     assert "max_length" in advice(config(), 4, 12, 16)[2]
     assert "pack_length" in advice(language_model(), 4, 12, 16)[2]
+    assert not any("mesh" in each for each in advice(config(), 4, 12, 16, splits=False))
+    assert "smaller model" in advice(config(), 20, 4, 16, splits=False)[0]
     half = config()
     half.model.remat = "all_but_products"
     assert "--config.model.remat=all." in advice(half, 4, 12, 16)[0]

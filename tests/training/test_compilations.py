@@ -1,6 +1,7 @@
 import jax
 import jax.numpy as jnp
 
+from transformer.training import compilations as module
 from transformer.training.compilations import Compilations
 
 
@@ -68,3 +69,20 @@ def test_what_may_come_late_is_counted_without_a_warning():
     assert compilations.count == 3
     assert compilations.after_warm_up == 0
     assert warnings == []
+
+
+def test_memory_is_given_back_between_compiling_and_running(monkeypatch):
+    monkeypatch.setattr(module, "LONG", 0.0)
+    events = []
+    monkeypatch.setattr(module.heap, "trim", lambda: events.append("trim"))
+
+    def run(x):
+        jax.debug.callback(lambda: events.append("run"))
+        return x + 3
+
+    with Compilations(warn=print):
+        function = jax.jit(run)
+        for _ in range(2):
+            jax.block_until_ready(function(jnp.arange(3.0)))
+            jax.effects_barrier()
+    assert events[events.index("run") - 1 :] == ["trim", "run", "run"]

@@ -13,20 +13,21 @@ def test_measures_a_plausible_rate_in_little_time(dtype):
     assert dtype in str(measured)
 
 
-def test_virtual_cpu_devices_are_one_machine(monkeypatch):
-    monkeypatch.setattr(peak, "_product_rate", lambda dtype: 5e9)
-    device = jax.devices("cpu")[0]
-    measured = peak.measure("float32", [device] * 8)
+def test_devices_of_a_cpu_are_measured_together_and_not_multiplied(monkeypatch):
+    measured_on = []
+    monkeypatch.setattr(peak, "_product_rate", lambda dtype, devices: measured_on.append(devices) or 5e9)
+    measured = peak.measure("float32", jax.devices("cpu"))
     assert (measured.flops, measured.multiplied_by) == (5e9, 1)
+    assert measured_on == [jax.devices("cpu")]
 
 
-def test_chips_are_multiplied(monkeypatch):
-    monkeypatch.setattr(peak, "_product_rate", lambda dtype: 5e9)
-    monkeypatch.setattr(jax, "make_mesh", lambda *args, devices: devices)
-    monkeypatch.setattr(jax, "set_mesh", lambda mesh: _NoMesh())
+def test_chips_are_measured_one_for_all(monkeypatch):
+    measured_on = []
+    monkeypatch.setattr(peak, "_product_rate", lambda dtype, devices: measured_on.append(devices) or 5e9)
     chips = [_Chip("tpu", "TPU v5e", process_index=index // 4) for index in range(8)]
     measured = peak.measure("bfloat16", chips)
     assert (measured.flops, measured.multiplied_by) == (40e9, 8)
+    assert measured_on == [chips[:1]]
 
 
 def test_measures_inside_the_mesh_of_a_run():
@@ -42,11 +43,3 @@ class _Chip:
     platform: str
     device_kind: str
     process_index: int
-
-
-class _NoMesh:
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *error):
-        return None

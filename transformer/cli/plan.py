@@ -1,19 +1,28 @@
-"""`transformer plan`: memory, time and messages of a run on a TPU, without one."""
+"""`transformer plan`: memory, time and messages of a run on a TPU, without one; or its memory on this machine."""
 
+import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from absl import flags
 
-from transformer.cli import arguments, config_files, files
+from transformer.cli import arguments, config_files, files, process
 from transformer.cli.usage import UsageError
 from transformer.cli.verb import EVERY_FIELD, Arguments, Verb
 from transformer.config import Config
 from transformer.planning import libtpu
 
+if TYPE_CHECKING:
+    from transformer.planning.program import Task
+
+# As a topology: the devices of this machine.
+HERE = "here"
+
 _DESCRIPTION = """
-    transformer plan --config=CONFIG --topology=[SLICESx]CHIP:GRID [--search] [--json=FILE]
+    transformer plan --config=CONFIG --topology=[SLICESx]CHIP:GRID|here [--search] [--json=FILE]
         [--config.FIELD=VALUE ...]
 
     Compiles the training step for a TPU pod that need not be there, with the TPU's own compiler,
@@ -24,6 +33,9 @@ _DESCRIPTION = """
 
     Chips: v4, v5e, v5p, v6e, tpu7x.
 
+    --topology=here compiles the step for this machine's own devices, CPU or GPU, and tells what takes
+    their memory.
+
     --search tries meshes, batch sizes up to --most_tokens, model.remat and training.accumulate, the
     most promising first, for --minutes, and ranks what fits by tokens a second.
 
@@ -31,6 +43,7 @@ _DESCRIPTION = """
       transformer plan --config=wmt14_en_de_big --topology=v5e:4x4
       transformer plan --config=wmt14_en_de_big --topology=2xv5e:16x16 --json=plan.json
       transformer plan --config=wmt14_en_de_big --topology=v5e:16x16 --search --most_tokens=500000
+      transformer plan --config=multi30k_en_de:FOLDER --topology=here
       transformer plan --published
           (measured step times of others beside what this predicts of them)
 """
@@ -39,8 +52,9 @@ _DESCRIPTION = """
 def _define_flags(values: flags.FlagValues) -> None:
     arguments.define_config(values)
     arguments.define_workdir(values, "Plan with the config saved in this run.")
-    text = "The chips: v5e:16x16, or 2xv5e:16x16 for two slices with a data center network between them."
+    text = "The chips: v5e:16x16, or 2xv5e:16x16 for two slices with a data center network between them; or here."
     flags.DEFINE_string("topology", None, text, flag_values=values)
+    process.define_cpu_devices(values)
     flags.DEFINE_string("json", None, "Write the plan to this file as JSON.", flag_values=values)
     text = "Only print step times that others published beside what the roofline says of them."
     flags.DEFINE_boolean("published", False, text, flag_values=values)
@@ -61,8 +75,11 @@ def _run(given: Arguments) -> None:
         return
     config = arguments.effective_config(given, _base_config(given.flags))
     if not given.flags.topology:
-        raise UsageError("--topology is missing: say for which chips, for example --topology=v5e:16x16.")
+        raise UsageError("--topology is missing: say for which chips, for example --topology=v5e:16x16, or here.")
     output = files.to_write(given, "json")
+    if given.flags.topology == HERE:
+        _plan_here(given, config, output)
+        return
     libtpu.prepare_process()
     from transformer.planning import report
 
@@ -70,7 +87,6 @@ def _run(given: Arguments) -> None:
     if given.flags.search:
         _search(given, config, output)
         return
-    from transformer.planning.errors import DoesNotFitError
     from transformer.planning.plan import make_plan
     from transformer.planning.program import Task
     from transformer.planning.topology import Topology
@@ -78,16 +94,46 @@ def _run(given: Arguments) -> None:
     topology = Topology.parse(given.flags.topology)
     task = Task.of(_with_slices(config, topology.slices), topology.devices())
     print(f"Compiling the step of {task.shape} for {topology}: a minute or two ...", file=sys.stderr, flush=True)
-    try:
+    with _refusal_written(output, str(topology), task):
         plan = make_plan(task, task.compile(), topology)
-    except DoesNotFitError as error:
-        if output:
-            record = {"topology": str(topology), "batch": str(task.shape), "fits": False} | vars(error)
-            output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
-        raise
     print(report.table(plan), end="")
     if output:
         output.write_text(plan.to_json(), encoding="utf-8")
+
+
+def _plan_here(given: Arguments, config: Config, output: Path | None) -> None:
+    if given.flags.search:
+        raise UsageError("--search goes by a chip's figures: give a --topology of chips.")
+    process.choose_devices(given)
+    import jax
+
+    from transformer.planning import here, report
+    from transformer.planning.program import Task
+
+    _tell_vocabulary(config)
+    task = Task.of(config, jax.local_devices())
+    print(f"Compiling the step of {task.shape} ...", file=sys.stderr, flush=True)
+    with _refusal_written(output, HERE, task):
+        plan = here.plan_here(task)
+    print(report.here(plan), end="", flush=True)
+    if output:
+        output.write_text(plan.to_json(), encoding="utf-8")
+    with _refusal_written(output, HERE, task):
+        plan.check(task)
+
+
+@contextlib.contextmanager
+def _refusal_written(output: Path | None, topology: str, task: "Task") -> Iterator[None]:
+    """Has what does not fit told in the file too."""
+    from transformer.planning.errors import DoesNotFitError
+
+    try:
+        yield
+    except DoesNotFitError as error:
+        if output:
+            record = {"topology": topology, "batch": str(task.shape), "fits": False} | vars(error)
+            output.write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+        raise
 
 
 def _search(given: Arguments, config: Config, output: Path | None) -> None:
@@ -146,7 +192,7 @@ def _base_config(values: flags.FlagValues) -> Config:
 
 PLAN = Verb(
     name="plan",
-    summary="What a run needs on a TPU, and how fast it can go, without one.",
+    summary="What a run needs on a TPU, and how fast it can go, without one; or its memory on this machine.",
     description=_DESCRIPTION,
     define_flags=_define_flags,
     run=_run,

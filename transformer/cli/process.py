@@ -11,19 +11,28 @@ from absl import flags, logging
 
 from transformer.cli import compilation_cache, distributed
 from transformer.cli.verb import Arguments
+from transformer.cores import cores
 
 # Huge pages; and what one step frees (up to 64 MiB an array) stays with the process, which the next step then need not
 # fault in and zero again. Larger arrays still go back: kept, they would fragment a large model's memory.
 MALLOC = "glibc.malloc.hugetlb=1:glibc.malloc.mmap_threshold=67108864:glibc.malloc.trim_threshold=1073741824"
+_XLA_THREADS = "--xla_cpu_multi_thread_eigen"
 _SINCE_GLIBC = (2, 35)
 _SYSTEM_SETTING = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 _PACKAGE = Path(__file__).parents[1]
 
 
 def define_flags(values: flags.FlagValues) -> None:
-    text = "Split the CPU into this many devices, to try a mesh without accelerators; 0: one device."
-    flags.DEFINE_integer("cpu_devices", 0, text, lower_bound=0, flag_values=values)
+    define_cpu_devices(values)
     distributed.define_flags(values)
+
+
+def define_cpu_devices(values: flags.FlagValues) -> None:
+    text = (
+        "Split the CPU into this many devices, to try a mesh without accelerators; 0: one device. As many as there are "
+        "cores, in one process, train a small model faster, and a large one slower."
+    )
+    flags.DEFINE_integer("cpu_devices", 0, text, lower_bound=0, flag_values=values)
 
 
 def start(given: Arguments) -> None:
@@ -31,20 +40,39 @@ def start(given: Arguments) -> None:
     if given.may_restart:
         restart_with_huge_pages()
     set_up_logging()
-    if not _has_accelerator():
-        # Where libtpu is installed, for `transformer plan`, JAX would look for its chips and complain.
-        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    choose_devices(given)
     import jax  # here, so that `--help` need not wait for it
 
-    if given.flags.cpu_devices:
-        jax.config.update("jax_platforms", "cpu")
-        jax.config.update("jax_num_cpu_devices", given.flags.cpu_devices)
     compilation_cache.set_up()
     distributed.start(given)
     if jax.process_count() > 1:
         leave_stdout_to_results()
     if jax.process_index() > 0:
         speak_of_trouble_only(jax.process_index())
+
+
+def choose_devices(given: Arguments) -> None:
+    """Before JAX is used: the CPU where there is nothing else, and in how many parts."""
+    if not _has_accelerator():
+        # Where libtpu is installed, for `transformer plan`, JAX would look for its chips and complain.
+        os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    if given.flags.cpu_devices >= cores():
+        _keep_devices_to_a_thread_each()
+    if given.flags.cpu_devices:
+        import jax
+
+        jax.config.update("jax_platforms", "cpu")
+        jax.config.update("jax_num_cpu_devices", given.flags.cpu_devices)
+
+
+def _keep_devices_to_a_thread_each() -> None:
+    """Has XLA not spread the work of one CPU device over cores that the others are busy on. What the user set is kept.
+
+    To hand a small piece of work to another core and wait for it takes as long as the piece.
+    """
+    given = os.environ.get("XLA_FLAGS", "")
+    if _XLA_THREADS not in given:
+        os.environ["XLA_FLAGS"] = f"{given} {_XLA_THREADS}=false".strip()
 
 
 def collect_garbage_seldom() -> None:

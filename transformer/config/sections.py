@@ -211,7 +211,13 @@ class DecodingConfig:
 
     beam_size: int = option(4, "Hypotheses kept; 1 is greedy.", above=0)
     length_penalty: float = option(
-        0.6, "alpha of ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14); fairseq's differs.", at_least=0
+        0.6, "alpha: how much length is favoured; 0: not at all. gnmt's 0.6 is the paper's.", at_least=0
+    )
+    length_penalty_form: str = option(
+        "gnmt",
+        "What log-probabilities are divided by: gnmt: ((5 + length) / 6)^alpha (Wu et al. 2016, eq. 14), the paper's; "
+        "power: length^alpha, as in fairseq and CTranslate2, where 0.5 is about as much as gnmt's 0.6.",
+        ("gnmt", "power"),
     )
     extra_length: int = option(50, "Longest output: this many tokens more than the input.", above=0)
     batch_size: int = option(64, "Sentences translated together; a CPU may do two such groups at a time.", above=0)

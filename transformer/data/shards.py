@@ -7,7 +7,6 @@ threads are twice as fast as one.
 import abc
 import dataclasses
 import itertools
-import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from typing import Generic, TypeVar
 import numpy as np
 
 from transformer.config import DataConfig
+from transformer.cores import cores
 from transformer.data.cache import atomic_file
 from transformer.data.filters import FilterReport, SeenPairs, fits, within_ratio
 from transformer.data.store import SIDES, Ragged, TokenStore, write_side
@@ -121,7 +121,7 @@ class ShardFolder(abc.ABC, Generic[_Item]):
         for file in self._path.iterdir():
             if not file.name.endswith(self._ending):
                 file.unlink()
-        threads = data.workers or min(os.cpu_count() or 1, _MOST_THREADS)
+        threads = data.workers or min(cores(), _MOST_THREADS)
         pool = ThreadPoolExecutor(threads)
         pending: deque[Future[int]] = deque()
         done = 0

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from transformer.decoding.batch_split import split_like_batch
-from transformer.decoding.length_penalty import penalty
+from transformer.decoding.length_penalty import LengthPenalty
 from transformer.decoding.stages import check_length, search
 from transformer.decoding.step import Cache, Hypotheses, Step
 
@@ -31,7 +31,7 @@ class _State:
 class Greedy:
     """The search taken apart, for `stages`; arguments are those of `greedy`."""
 
-    length_penalty: float
+    length_penalty: LengthPenalty
     bos: int
     eos: int
     pad: int
@@ -90,7 +90,7 @@ def greedy(
     *,
     max_lengths_B: jax.Array,
     max_length: int,
-    length_penalty: float,
+    length_penalty: LengthPenalty,
     bos: int,
     eos: int,
     pad: int,
@@ -98,12 +98,12 @@ def greedy(
     """One hypothesis a sentence: at every step the most probable token, the lowest id among equals.
 
     Not quite a beam of one, which also weighs ending at a less probable EOS. Arguments and result are those of
-    `beam_search`; `length_penalty` only enters the score.
+    `beam_search`; the penalty only enters the score.
     """
     return search(Greedy(length_penalty, bos, eos, pad), step, cache, max_lengths_B, max_length)
 
 
-def _hypotheses(end: _State, alpha: float, pad: int) -> Hypotheses:
+def _hypotheses(end: _State, penalty: LengthPenalty, pad: int) -> Hypotheses:
     # Nothing was generated, or a token every continuation of which is forbidden: there is no hypothesis.
     none_B = (end.lengths_B == 0) | jnp.isneginf(end.log_probabilities_B)
     lengths_B = jnp.where(none_B, 0, end.lengths_B)
@@ -111,6 +111,6 @@ def _hypotheses(end: _State, alpha: float, pad: int) -> Hypotheses:
     return Hypotheses(
         tokens_BKT=jnp.where(none_B[:, None], pad, end.outputs_BT)[:, None],
         lengths_BK=lengths_B[:, None],
-        scores_BK=(log_probabilities_B / penalty(lengths_B, alpha))[:, None],
+        scores_BK=(log_probabilities_B / penalty(lengths_B))[:, None],
         log_probabilities_BK=log_probabilities_B[:, None],
     )

@@ -5,7 +5,6 @@ Letters: B sentences, S source length, H hypotheses returned.
 
 import contextlib
 import dataclasses
-import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,11 @@ from jax.sharding import Mesh
 
 from transformer import sharding
 from transformer.config import DecodingConfig
+from transformer.cores import cores
 from transformer.data.tokenizer import BOS, EOS, PAD
 from transformer.decoding.beam import BeamSearch
 from transformer.decoding.greedy import Greedy
+from transformer.decoding.length_penalty import LengthPenalty
 from transformer.decoding.stages import Strategy
 from transformer.decoding.step import Hypotheses
 from transformer.evaluation.search_programs import SearchPrograms
@@ -215,8 +216,7 @@ class _Group:
 @contextlib.contextmanager
 def _workers(mesh: Mesh) -> Iterator[ThreadPoolExecutor | None]:
     """Threads to search in, where that is faster. Not over several devices: all processes must start the same."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    if mesh.size > 1 or sharding.platform_of(mesh) != "cpu" or cores < AT_A_TIME:
+    if mesh.size > 1 or sharding.platform_of(mesh) != "cpu" or cores() < AT_A_TIME:
         yield None
         return
     with ThreadPoolExecutor(AT_A_TIME) as workers:
@@ -232,9 +232,10 @@ def _rooms(max_length: int) -> list[int]:
 
 
 def _strategy(settings: DecodingConfig, num_hypotheses: int) -> Strategy:
+    penalty = LengthPenalty(settings.length_penalty, settings.length_penalty_form)
     if settings.beam_size == 1:
-        return Greedy(settings.length_penalty, BOS, EOS, PAD)
-    return BeamSearch(settings.beam_size, num_hypotheses, settings.length_penalty, BOS, EOS, PAD)
+        return Greedy(penalty, BOS, EOS, PAD)
+    return BeamSearch(settings.beam_size, num_hypotheses, penalty, BOS, EOS, PAD)
 
 
 def _rounded(length: int) -> int:

@@ -88,7 +88,7 @@ class Translator:
         Args:
           sources: sentences.
           beam_size: 1 is greedy; unset: the run's `decoding.beam_size`.
-          length_penalty: alpha; unset: the run's.
+          length_penalty: alpha, in the form of the run's `decoding.length_penalty_form`; unset: the run's.
           progress: called with the number of sentences finished since the last call.
         """
         found = self.hypotheses(sources, 1, beam_size=beam_size, length_penalty=length_penalty, progress=progress)

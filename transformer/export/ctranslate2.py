@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from transformer.config import Config, ConfigError, ModelConfig
+from transformer.config import Config, ConfigError, DecodingConfig, ModelConfig
 from transformer.data.sentencepiece_tokenizer import SentencePieceTokenizer
 from transformer.data.tokenizer import BOS, EOS, UNK, Tokenizers
 from transformer.export.errors import ExportError
@@ -292,6 +292,7 @@ def usage(config: Config, tokenizers: Tokenizers, origin: str) -> str:
     if config.model.positions == "learned":  # where its table ends
         longest = config.model.max_length
         inputs, outputs = f"\n        max_input_length={longest},", f"min({outputs}, {longest})"
+    base = "n" if decoding.length_penalty_form == "power" else "((5 + n) / 6)"
     return f"""\
 A translation model ({data.source_language}-{data.target_language}) for CTranslate2: {origin}.
 
@@ -306,7 +307,7 @@ A translation model ({data.source_language}-{data.target_language}) for CTransla
     found = translator.translate_batch(
         pieces,
         beam_size={decoding.beam_size},
-        length_penalty={nearest_length_penalty(decoding.length_penalty):.2f},
+        length_penalty={nearest_length_penalty(decoding):.3g},
         min_decoding_length=0,{inputs}
         max_decoding_length={outputs},
     )
@@ -319,8 +320,8 @@ With beam_size=1 translations are those of `transformer translate --config.decod
 the limit differs: there each sentence has its own, {decoding.extra_length} pieces more than it has itself.
 
 A wider beam is searched otherwise. CTranslate2 compares log-probabilities over n^p for n pieces, and stops when as many
-hypotheses ended as the beam holds. The run compares them over ((5 + n) / 6)^{decoding.length_penalty:g}, ends counted,
-and goes on while a better one may come. The p above favours length as much where n is {TYPICAL_LENGTH}.
+hypotheses ended as the beam holds. The run compares them over {base}^{decoding.length_penalty:g}, ends counted,
+and goes on while a better one may come. The p above favours length about as much where n is {TYPICAL_LENGTH}.
 """
 
 
@@ -328,9 +329,11 @@ TYPICAL_LENGTH = 20
 """Pieces of a sentence for which `nearest_length_penalty` is right."""
 
 
-def nearest_length_penalty(alpha: float) -> float:
-    """The p for which n^p grows with n as ((5 + n) / 6)^alpha does, at n = `TYPICAL_LENGTH`.
+def nearest_length_penalty(decoding: DecodingConfig) -> float:
+    """The p of CTranslate2's n^p, without the end, that is like the run's penalty.
 
-    The slopes of their logarithms over log n are p, and alpha n / (5 + n).
+    Of ((5 + n) / 6)^alpha: where the slopes of the logarithms over log n, p and alpha n / (5 + n), are the same at
+    n = `TYPICAL_LENGTH`. Of n^alpha: alpha, for that is the formula, but for the end.
     """
-    return alpha * TYPICAL_LENGTH / (5 + TYPICAL_LENGTH)
+    alpha = decoding.length_penalty
+    return alpha if decoding.length_penalty_form == "power" else alpha * TYPICAL_LENGTH / (5 + TYPICAL_LENGTH)

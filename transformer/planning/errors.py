@@ -6,7 +6,7 @@ class PlanError(ValueError):
 
 
 class DoesNotFitError(PlanError):
-    """A step that needs more memory than a chip has.
+    """A step that needs more memory than a device has.
 
     Attributes:
       needed, available: bytes, as the compiler says.
@@ -19,7 +19,7 @@ class DoesNotFitError(PlanError):
             f"{size / 2**30:.2f} GiB" for size in (needed, available, needed - available, fixed)
         )
         told = (
-            f"DOES NOT FIT: a step needs {needs} of a chip's memory, and {free} are free for it: {more} too much. "
+            f"DOES NOT FIT: a step needs {needs} of a device's memory, and {free} are free for it: {more} too much. "
             f"Parameters and optimizer state are {state} of that."
         )
         super().__init__("\n".join([told, *(f"  - {each}" for each in advice)]))

@@ -73,14 +73,18 @@ def of_packed_rows(config: Config) -> bool:
     return config.data.batching == "packing" or config.model.architecture == "language_model"
 
 
-def advice(config: Config, fixed: float, temporaries: float, available: float) -> tuple[str, ...]:
+def advice(
+    config: Config, fixed: float, temporaries: float, available: float, *, splits: bool = True
+) -> tuple[str, ...]:
     """What would make a step fit that does not, what helps most first.
 
     Args:
       fixed: bytes of parameters, optimizer state and averages.
       temporaries: bytes of activations and all else that the batch makes.
       available: bytes of a chip.
+      splits: whether there are chips to split parameters and optimizer state over.
     """
+    smaller = "A smaller model: parameters and optimizer state alone are too much."
     split = (
         "Parameters and optimizer state: raise --config.mesh.fsdp, which splits them, or --config.mesh.tensor, which "
         "splits activations too."
@@ -92,7 +96,9 @@ def advice(config: Config, fixed: float, temporaries: float, available: float) -
     batch = f"Take a smaller batch, --config.data.batch_tokens, or shorter rows, --config.data.{rows}."
     of_batch = [*kept, parts, batch]
     if fixed > available:
-        return (split,)
+        return (split,) if splits else (smaller,)
+    if not splits:
+        return tuple(of_batch)
     if fixed > temporaries:
         return (split, *of_batch)
     return (*of_batch, split) if fixed > available / 10 else tuple(of_batch)

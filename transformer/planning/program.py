@@ -1,4 +1,4 @@
-"""The training step of a config, compiled for devices that are not there. No text is read and nothing is computed."""
+"""The training step of a config, compiled for devices that need not be there. No text is read, nothing computed."""
 
 import contextlib
 import dataclasses
@@ -64,7 +64,7 @@ class Task:
         return arrays(_OF_SOURCE, self.shape.source_length) | arrays(_OF_TARGET, self.shape.target_length)
 
     def compile(self) -> "CompiledStep":
-        """Takes the TPU's compiler a minute or two.
+        """Takes a TPU's compiler a minute or two.
 
         Raises:
           DoesNotFitError: it needs more memory than there is.
@@ -117,7 +117,7 @@ def _refusal(error: Exception, config: Config, fixed: int) -> PlanError:
             needed, unit, available, unit_available = match.groups()
             needed, available = float(needed) * _UNITS[unit], float(available) * _UNITS[unit_available]
             return DoesNotFitError(needed, available, fixed, advice(config, fixed, needed - fixed, available))
-    return PlanError(f"The TPU's compiler refuses the step: {error}")
+    return PlanError(f"The compiler refuses the step: {error}")
 
 
 def vocabulary(config: Config) -> tuple[int, int]:

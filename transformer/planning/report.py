@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 from transformer.planning.collectives import Exchange
+from transformer.planning.here import Here
+from transformer.planning.memory import Memory
 from transformer.planning.plan import Plan
 from transformer.planning.search import Result, describe
 
@@ -22,7 +24,8 @@ _SHOWN = 12
 
 def table(plan: Plan) -> str:
     """A plan, section by section."""
-    sections = [_header(plan), _memory(plan), _work(plan), _traffic(plan), _messages(plan), _time(plan)]
+    memory = _memory(plan.memory, plan.chip.hbm_bytes)
+    sections = [_header(plan), memory, _work(plan), _traffic(plan), _messages(plan), _time(plan)]
     return "\n\n".join(sections) + "\n"
 
 
@@ -36,10 +39,17 @@ def _header(plan: Plan) -> str:
     )
 
 
-def _memory(plan: Plan) -> str:
-    memory, limit = plan.memory, plan.chip.hbm_bytes
+def here(plan: Here) -> str:
+    """Memory on this machine."""
+    head = f"{plan.devices}: {plan.parameters:,} parameters; batch {plan.batch} (rows x lengths)"
+    memory = _memory(plan.memory, plan.available, "fits" if plan.fits else "does not fit")
+    besides = "\n  Python, JAX and what compiling leaves take 0.4 to 0.9 GiB besides." if plan.platform == "cpu" else ""
+    return f"{head}\n\n{memory}{besides}\n"
+
+
+def _memory(memory: Memory, limit: float, verdict: str = "fits") -> str:
     lines = [f"{_KINDS[name]:<36}{size_text(size):>12}" for name, size in vars(memory).items() if size]
-    lines.append(f"{'together':<36}{size_text(memory.total):>12}  of {size_text(limit)}: fits")
+    lines.append(f"{'together':<36}{size_text(memory.total):>12}  of {size_text(limit)}: {verdict}")
     return _section("Memory of a device", lines)
 
 

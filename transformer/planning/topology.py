@@ -39,7 +39,7 @@ class Topology:
         if not match:
             raise PlanError(
                 f"--topology={text!r} is no topology. Write CHIP:GRID, or SLICESxCHIP:GRID, with the chips "
-                f"{', '.join(chip.name for chip in CHIPS)}: {_EXAMPLES}."
+                f"{', '.join(chip.name for chip in CHIPS)}: {_EXAMPLES}. Or here, for this machine."
             )
         slices, name, grid = match.groups()
         topology = cls(int(slices or 1), chip_of(name), tuple(int(size) for size in grid.split("x")))

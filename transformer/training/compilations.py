@@ -10,7 +10,11 @@ from typing import Self
 
 from jax import monitoring
 
+from transformer.training import heap
+
 EVENT = "/jax/core/compile/backend_compile_duration"
+# A program that took so many seconds to compile left hundreds of megabytes behind.
+LONG = 1.0
 
 
 class Compilations:
@@ -22,6 +26,8 @@ class Compilations:
         with Compilations(progress.say) as compilations:
             with compilations.watch(step, "training step", batch["source"].shape):
                 ...
+
+    What compiling a program of more than `LONG` seconds leaves in memory is given back before it runs.
     """
 
     def __init__(self, warn: Callable[[str], None], late: Collection[str] = ()):
@@ -64,3 +70,5 @@ class Compilations:
         if event == EVENT:
             self._names.append(str(details.get("fun_name", "a program")))
             self.seconds += duration_secs
+            if duration_secs > LONG:
+                heap.trim()

@@ -5,11 +5,14 @@ the model makes them: float32 at JAX's default precision, or bfloat16 factors wi
 """
 
 import dataclasses
+import functools
 import time
 from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
+from jax.sharding import PartitionSpec as P
 
 SMALLEST, LARGEST = 1024, 8192
 # A product this long hides what it costs to start it.
@@ -32,37 +35,43 @@ class Peak:
 
 
 def measure(dtype: str, devices: Sequence[jax.Device]) -> Peak:
-    """Measures one of `devices` for about a third of a second, and multiplies by their number.
+    """Measures for about a third of a second: one chip for all, or all devices of this process' CPU together.
 
-    CPU devices are not multiplied: those of one process are slices of the same machine, made by a flag, and a product
-    on any one of them already uses every core.
+    Those are slices of one machine, made by a flag; whether a product on one of them uses every core is another flag.
     """
-    device = next(device for device in devices if device.process_index == jax.process_index())
-    multiplied_by = 1 if device.platform == "cpu" else len(devices)
-    # A mesh of its own: inside the mesh of the run, arrays on a single device are refused.
-    with jax.set_mesh(jax.make_mesh((1,), ("one",), devices=[device])):
-        flops = _product_rate(dtype)
-    return Peak(flops * multiplied_by, dtype, device.device_kind, multiplied_by)
+    own = [device for device in devices if device.process_index == jax.process_index()]
+    on_cpu = own[0].platform == "cpu"
+    multiplied_by = 1 if on_cpu else len(devices)
+    flops = _product_rate(dtype, own if on_cpu else own[:1])
+    return Peak(flops * multiplied_by, dtype, own[0].device_kind, multiplied_by)
 
 
-def _product_rate(dtype: str) -> float:
-    """FLOP/s of the best of many square products."""
-    product = jax.jit(lambda x_ij, y_jk: jnp.einsum("ij,jk->ik", x_ij, y_jk, preferred_element_type=jnp.float32))
-    size = SMALLEST
-    while True:
-        x_ij = jnp.full((size, size), 1 / size, dtype)
-        product(x_ij, x_ij).block_until_ready()
-        seconds = _time(product, x_ij)
-        if seconds >= LONG_ENOUGH or size == LARGEST:
-            break
-        size *= 2
-    deadline = time.perf_counter() + BUDGET
-    while time.perf_counter() < deadline:
-        seconds = min(seconds, _time(product, x_ij))
-    return 2 * size**3 / seconds
+def _product_rate(dtype: str, devices: Sequence[jax.Device]) -> float:
+    """FLOP/s of the best of many square products, of one on each device at a time."""
+    # A mesh of their own: inside the mesh of the run, arrays on other devices are refused.
+    mesh = jax.make_mesh((len(devices),), ("each",), devices=devices)
 
+    @jax.jit
+    @functools.partial(jax.shard_map, mesh=mesh, in_specs=P("each"), out_specs=P("each"))
+    def product(x_1ij: jax.Array) -> jax.Array:
+        return jnp.einsum("ij,jk->ik", x_1ij[0], x_1ij[0], preferred_element_type=jnp.float32)[None]
 
-def _time(product, x_ij: jax.Array) -> float:
-    start = time.perf_counter()
-    product(x_ij, x_ij).block_until_ready()
-    return time.perf_counter() - start
+    def seconds(x_Dij: jax.Array) -> float:
+        began = time.perf_counter()
+        product(x_Dij).block_until_ready()
+        return time.perf_counter() - began
+
+    with jax.set_mesh(mesh):
+        size = SMALLEST
+        while True:
+            where = NamedSharding(mesh, P("each"))
+            x_Dij = jnp.full((len(devices), size, size), 1 / size, dtype, device=where)
+            seconds(x_Dij)
+            least = seconds(x_Dij)
+            if least >= LONG_ENOUGH or size == LARGEST:
+                break
+            size *= 2
+        deadline = time.perf_counter() + BUDGET
+        while time.perf_counter() < deadline:
+            least = min(least, seconds(x_Dij))
+    return len(devices) * 2 * size**3 / least
