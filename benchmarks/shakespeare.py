@@ -2,10 +2,10 @@
 
     python benchmarks/shakespeare.py input.txt [--peers] [--repeats 3] [--json shakespeare.json]
 
-Runs `transformer train --config=shakespeare_char:input.txt` as a user would, from the text to the last checkpoint, each
-time in a new work directory. With --peers also a GPT written here in PyTorch (eager, float32, fused projections and
-`scaled_dot_product_attention`) with nanoGPT's shape, batch, optimizer, steps and estimates of the loss (20 batches of
-each split, every 250 steps), in turns with the other.
+Runs `transformer train --config=shakespeare_char:input.txt --cpu_devices=2` as a user of two cores would, from the text
+to the last checkpoint, each time in a new work directory; --cpu_devices sets another number. With --peers also a GPT
+written here in PyTorch (eager, float32, fused projections and `scaled_dot_product_attention`) with nanoGPT's shape,
+batch, optimizer, steps and estimates of the loss (20 batches of each split, every 250 steps), in turns with the other.
 
 The two sides differ, and the times and losses are to be read so: ours learns at three times nanoGPT's rate (3e-3; with
 1e-3 it comes to nanoGPT's loss), theirs at nanoGPT's. Our products are in bfloat16, theirs in float32. Ours reads the
@@ -17,6 +17,7 @@ Prints the machine, a table of medians and, as its last line, one JSON object. A
 """
 
 import argparse
+import functools
 import json
 import math
 import statistics
@@ -31,11 +32,12 @@ from machine import machine
 STEPS, ROWS, CONTEXT, LAYERS, HEADS, WIDTH = 2000, 12, 64, 4, 4, 128
 
 
-def ours(text: Path) -> dict:
+def ours(text: Path, devices: int) -> dict:
     """Seconds of the whole command, and the last validation loss."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "transformer", "train", f"--config=shakespeare_char:{text}"]
         command += [f"--workdir={folder}/run", f"--config.data.cache_dir={folder}/cache"]
+        command += [f"--cpu_devices={devices}"]
         start = time.perf_counter()
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         seconds = time.perf_counter() - start
@@ -127,6 +129,7 @@ def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("text", type=Path, help="tiny Shakespeare, or another text.")
     parser.add_argument("--peers", action="store_true", help="Also the PyTorch program; needs torch.")
+    parser.add_argument("--cpu_devices", type=int, default=2, help="Of our command.")
     parser.add_argument("--repeats", type=int, default=1, help="Runs of each, in turns.")
     parser.add_argument("--json", type=Path, help="Also write the result to this file.")
     return parser.parse_args()
@@ -135,7 +138,9 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     arguments = parse_arguments()
     print(machine(), flush=True)
-    programs = {"transformer train": ours} | ({"PyTorch": torch_gpt} if arguments.peers else {})
+    programs = {"transformer train": functools.partial(ours, devices=arguments.cpu_devices)} | (
+        {"PyTorch": torch_gpt} if arguments.peers else {}
+    )
     runs = {name: [] for name in programs}
     for _ in range(arguments.repeats):
         for name, program in programs.items():

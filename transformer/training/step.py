@@ -143,9 +143,17 @@ class Trainer:
         return jax.jit(self._train_step, donate_argnums=0, out_shardings=(self.state_shardings(), None))
 
     @functools.cached_property
-    def loss_step(self) -> Callable[[Params, Batch], LossSums]:
-        """The loss sums of a validation batch: no dropout."""
-        return jax.jit(lambda params, batch: self._loss_sums(params, batch, None))
+    def loss_step(self) -> Callable[[Params, Batch, LossSums], LossSums]:
+        """The loss sums of a validation batch, without dropout, added to others: see `no_loss`.
+
+        To add them up outside took a CPU as long as to compute them, for a small model.
+        """
+        return jax.jit(lambda params, batch, before: before + self._loss_sums(params, batch, None))
+
+    @functools.cached_property
+    def no_loss(self) -> Callable[[], LossSums]:
+        """Zeros, on the mesh."""
+        return jax.jit(lambda: Window.empty().sums)
 
     def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Report]:
         gradients, sums = self._gradients(state, batch)

@@ -1,8 +1,10 @@
 """What is measured on held-out text during training: the loss; of translation also BLEU, and a few to look at."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 
+import jax
 from jax.sharding import Mesh
 
 from transformer import sharding
@@ -18,6 +20,10 @@ from transformer.model.blueprint import Params
 from transformer.training.loss import LossSums
 from transformer.training.samples import Sample
 from transformer.training.step import Trainer
+
+# Batches that are started before the oldest of them is waited for. Their arrays take memory; and devices of a CPU that
+# waited for each other in many programs at once have been seen to wait forever.
+AHEAD = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,11 +75,14 @@ class Validator:
 def loss_sums(trainer: Trainer, params: Params, batches: Batches) -> LossSums:
     """The loss of parameters over all batches, each row of which one process loads."""
     share = sharding.data_share(trainer.mesh)
-    total = None
+    total = trainer.no_loss()
+    started: collections.deque[LossSums] = collections.deque()
     for number in range(len(batches)):
         batch = sharding.to_global(batches.rows(number, share.blocks, share.count), trainer.mesh)
-        sums = trainer.loss_step(params, batch)
-        total = sums if total is None else total + sums
+        total = trainer.loss_step(params, batch, total)
+        started.append(total)
+        if len(started) > AHEAD:
+            jax.block_until_ready(started.popleft())
     return total
 
 
