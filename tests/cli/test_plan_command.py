@@ -122,6 +122,7 @@ def test_what_is_too_much_for_this_machine_is_told_and_written(monkeypatch, tmp_
 
 def test_a_container_has_less_than_the_machine(monkeypatch, tmp_path):
     [device, *_] = jax.devices()
+    monkeypatch.setattr(here, "_PROCESS", 0)
     whole = here._available([device])
     assert here._available([device] * 4) == whole // 4
     monkeypatch.setattr(here, "_CONTAINER", tmp_path / "memory.max")
@@ -135,6 +136,7 @@ def test_a_container_has_less_than_the_machine(monkeypatch, tmp_path):
     [
         (["--config=phrasebook"], "--topology is missing"),
         (["--config=phrasebook", "--topology=here", "--search"], "give a --topology of chips"),
+        (["--config=phrasebook", "--topology=v5e:2x2", "--cpu_devices=2"], "--cpu_devices is for --topology=here"),
         (["--topology=v5e:2x2"], "Give --config or --workdir"),
         (["--config=phrasebook", "--topology=v5e"], "Write CHIP:GRID"),
         (

@@ -124,6 +124,7 @@ THREADS_OFF = "--xla_cpu_multi_thread_eigen=false"
 )
 def test_devices_that_take_every_core_keep_to_a_thread_each(devices, cores, before, after, monkeypatch):
     monkeypatch.setattr(process, "cores", lambda: cores)
+    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
     monkeypatch.setattr(jax.config, "update", lambda name, value: None)
     monkeypatch.setenv("XLA_FLAGS", before)
     probe = Verb("probe", "", "", process.define_flags, print)

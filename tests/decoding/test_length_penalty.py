@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from transformer.config import fields
 from transformer.decoding.length_penalty import FORMS, LengthPenalty
 
 
@@ -17,6 +18,11 @@ def test_a_power_of_the_length():
     np.testing.assert_allclose(LengthPenalty(0.0, "power")(lengths), 1.0)
     np.testing.assert_allclose(LengthPenalty(1.0, "power")(lengths), [1.0, 1.0, 4.0, 25.0])
     np.testing.assert_allclose(LengthPenalty(0.5, "power")(lengths), [1.0, 1.0, 2.0, 5.0], rtol=1e-6)
+
+
+def test_the_config_offers_these_forms():
+    [info] = [info for info in fields() if info.name == "decoding.length_penalty_form"]
+    assert (info.choices, info.default) == (FORMS, LengthPenalty(0.6).form)
 
 
 @pytest.mark.parametrize("form", FORMS)

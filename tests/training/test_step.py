@@ -285,6 +285,18 @@ def test_without_a_decay_there_is_no_average():
     assert trainer.state_shardings().ema is None
 
 
+def test_losses_of_batches_add_up_in_one_program():
+    trainer, done = without_dropout("skip", GOOD)
+    params = done.states[0].params
+    with jax.set_mesh(trainer.mesh):
+        first, second = (to_global(one, trainer.mesh) for one in BATCHES[:2])
+        apart = [trainer.loss_step(params, one, trainer.no_loss()) for one in (first, second)]
+        programs = trainer.loss_step._cache_size()
+        together = trainer.loss_step(params, second, apart[0])
+        assert trainer.loss_step._cache_size() == programs
+    assert_close(together, apart[0] + apart[1], 1e-6)
+
+
 def test_the_window_holds_the_sums_since_the_last_line():
     """log_every is 2: the third step begins afresh. Reports are read after all steps were made."""
     trainer, done = without_dropout("skip", GOOD)

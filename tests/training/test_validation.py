@@ -1,6 +1,7 @@
 """What is measured during training is what anyone measures afterwards with the checkpoint in hand."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +14,7 @@ from transformer import config as config_module
 from transformer.config import Config
 from transformer.data.tokenizer import BOS, EOS, PAD, Tokenizers
 from transformer.model.blueprint import Blueprint
-from transformer.training import metrics_log
+from transformer.training import metrics_log, validation
 from transformer.training.checkpoint import CheckpointReader
 from transformer.training.run import Run
 from transformer.training.saved_run import open_translator
@@ -147,3 +148,29 @@ def test_number_of_sentences_translated(asked, translated, tmp_path, monkeypatch
     assert seen == evenly(lines(config, "en"), translated)
     assert validation.metrics == {"val/loss": 1.0} | ({"val/bleu": pytest.approx(100)} if translated else {})
     assert [sample.source for sample in validation.samples] == seen[:2]
+
+
+def test_no_more_batches_are_under_way_than_may_be(monkeypatch):
+    under_way, most = 0, 0
+
+    def start(params, batch, before):
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        return before + batch
+
+    def wait(sums):
+        nonlocal under_way
+        under_way -= 1
+
+    monkeypatch.setattr(validation.jax, "block_until_ready", wait)
+    monkeypatch.setattr(validation.sharding, "data_share", lambda mesh: SimpleNamespace(blocks=(0,), count=1))
+    monkeypatch.setattr(validation.sharding, "to_global", lambda batch, mesh: batch)
+
+    class Batches(list):
+        def rows(self, number, blocks, count):
+            return self[number]
+
+    trainer = SimpleNamespace(mesh=None, no_loss=lambda: 0, loss_step=start)
+    assert validation.loss_sums(trainer, None, Batches([1, 2, 4, 8, 16])) == 31
+    assert most == validation.AHEAD

@@ -80,6 +80,8 @@ def _run(given: Arguments) -> None:
     if given.flags.topology == HERE:
         _plan_here(given, config, output)
         return
+    if given.flags.cpu_devices:
+        raise UsageError("--cpu_devices is for --topology=here: a topology says itself how many chips there are.")
     libtpu.prepare_process()
     from transformer.planning import report
 

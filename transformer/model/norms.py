@@ -37,40 +37,42 @@ class RMSNorm(nnx.Module):
 
 
 # Of a norm its input alone is kept for the backward pass, as it came: between lie several float32 arrays of its size.
+# XLA keeps one or the other of them on a CPU all the same, where it finds it made twice.
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _layer_norm(x_BTD: jax.Array, scale_D: jax.Array, bias_D: jax.Array | None) -> jax.Array:
-    normed = _standardised(True, x_BTD.astype(jnp.float32)) * sharding.along(scale_D, x_BTD)
+    normed = _standardised("layer", x_BTD.astype(jnp.float32)) * sharding.along(scale_D, x_BTD)
     return (normed if bias_D is None else normed + sharding.along(bias_D, x_BTD)).astype(x_BTD.dtype)
 
 
 @functools.partial(jax.checkpoint, prevent_cse=False)
 def _rms_norm(x: jax.Array, scale_D: jax.Array) -> jax.Array:
-    return (_standardised(False, x.astype(jnp.float32)) * sharding.along(scale_D, x)).astype(x.dtype)
+    return (_standardised("rms", x.astype(jnp.float32)) * sharding.along(scale_D, x)).astype(x.dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _standardised(centre: bool, x: jax.Array) -> jax.Array:
-    """(x - mean) / sqrt(variance + 1e-6), or x / sqrt(mean of x^2 + 1e-6).
+def _standardised(kind: str, x: jax.Array) -> jax.Array:
+    """(x - mean) / sqrt(variance + 1e-6) for "layer", x / sqrt(mean of x^2 + 1e-6) for "rms". No forward mode.
 
     The gradient is written in terms of the result, which the gradient of the scale needs anyway: so a CPU keeps fewer
     arrays of the size of x. A step of a small model took 7% less time, one of the base model a twelfth less of what it
     keeps beside the parameters.
     """
-    return _standardise(centre, x)[0]
+    return _standardise(kind, x)[0]
 
 
-def _standardise(centre: bool, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    if centre:
+def _standardise(kind: str, x: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    if kind == "layer":
         x = x - _mean(x)
     inverse = jax.lax.rsqrt(_mean(jnp.square(x)) + EPSILON)
     normed = x * inverse
     return normed, (normed, inverse)
 
 
-def _gradient(centre: bool, saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
+def _gradient(kind: str, saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array]:
     normed, inverse = saved
-    along = gradient - normed * _mean(gradient * normed)
-    return ((along - _mean(gradient) if centre else along) * inverse,)
+    # Without the part along the result, which no scale of x changes, and for "layer" without the mean.
+    across = gradient - normed * _mean(gradient * normed)
+    return ((across - _mean(gradient) if kind == "layer" else across) * inverse,)
 
 
 _standardised.defvjp(_standardise, _gradient)

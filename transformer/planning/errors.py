@@ -19,7 +19,7 @@ class DoesNotFitError(PlanError):
             f"{size / 2**30:.2f} GiB" for size in (needed, available, needed - available, fixed)
         )
         told = (
-            f"DOES NOT FIT: a step needs {needs} of a device's memory, and {free} are free for it: {more} too much. "
+            f"DOES NOT FIT: a step needs {needs} of a device's memory, and there are {free}: {more} too much. "
             f"Parameters and optimizer state are {state} of that."
         )
         super().__init__("\n".join([told, *(f"  - {each}" for each in advice)]))

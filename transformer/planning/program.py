@@ -52,6 +52,11 @@ class Task:
         trainer = Trainer.of(config, Blueprint.of(config.model, *sizes), mesh)
         return cls(config, mesh, longest_shape(config), trainer)
 
+    @property
+    def splits(self) -> bool:
+        """Whether there are devices with memory of their own to split parameters over. Those of a CPU share it."""
+        return self.mesh.size > 1 and sharding.platform_of(self.mesh) != "cpu"
+
     def batch(self) -> dict[str, jax.ShapeDtypeStruct]:
         """The arrays of a batch without values."""
         where = NamedSharding(self.mesh, sharding.USED.spec(("batch", "length")))
@@ -78,7 +83,8 @@ class Task:
             with _nothing_cached():
                 compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            raise _refusal(error, self.config, on_a_chip((state.params, state.optimizer, state.ema))) from error
+            fixed = on_a_chip((state.params, state.optimizer, state.ema))
+            raise _refusal(error, self.config, fixed, splits=self.splits) from error
         return CompiledStep(state, compiled.as_text(), compiled.memory_analysis())
 
 
@@ -110,13 +116,14 @@ _TOO_MUCH = (
 _UNITS = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 
 
-def _refusal(error: Exception, config: Config, fixed: int) -> PlanError:
+def _refusal(error: Exception, config: Config, fixed: int, *, splits: bool = True) -> PlanError:
     for pattern in _TOO_MUCH:
         match = pattern.search(str(error))
         if match:
             needed, unit, available, unit_available = match.groups()
             needed, available = float(needed) * _UNITS[unit], float(available) * _UNITS[unit_available]
-            return DoesNotFitError(needed, available, fixed, advice(config, fixed, needed - fixed, available))
+            helpful = advice(config, fixed, needed - fixed, available, splits=splits)
+            return DoesNotFitError(needed, available, fixed, helpful)
     return PlanError(f"The compiler refuses the step: {error}")
 
 

@@ -43,8 +43,7 @@ def here(plan: Here) -> str:
     """Memory on this machine."""
     head = f"{plan.devices}: {plan.parameters:,} parameters; batch {plan.batch} (rows x lengths)"
     memory = _memory(plan.memory, plan.available, "fits" if plan.fits else "does not fit")
-    besides = "\n  Python, JAX and what compiling leaves take 0.4 to 0.9 GiB besides." if plan.platform == "cpu" else ""
-    return f"{head}\n\n{memory}{besides}\n"
+    return f"{head}\n\n{memory}\n"
 
 
 def _memory(memory: Memory, limit: float, verdict: str = "fits") -> str:

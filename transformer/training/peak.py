@@ -38,6 +38,7 @@ def measure(dtype: str, devices: Sequence[jax.Device]) -> Peak:
     """Measures for about a third of a second: one chip for all, or all devices of this process' CPU together.
 
     Those are slices of one machine, made by a flag; whether a product on one of them uses every core is another flag.
+    Other processes' CPU devices are not counted: they may be on this machine or on others.
     """
     own = [device for device in devices if device.process_index == jax.process_index()]
     on_cpu = own[0].platform == "cpu"

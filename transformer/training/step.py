@@ -102,7 +102,7 @@ class Trainer:
 
     def state_shardings(self) -> TrainState:
         """Moments and averages lie where their parameter lies; scalars everywhere."""
-        everywhere = NamedSharding(self.mesh, PartitionSpec())
+        everywhere = self._everywhere
         names = self.blueprint.names()
         params = sharding.stored_shardings(self.mesh, self.trainable.axes(names))
         trained = sharding.stored_shardings(self.mesh, self.trainable.trained_axes(names))
@@ -148,12 +148,18 @@ class Trainer:
 
         To add them up outside took a CPU as long as to compute them, for a small model.
         """
-        return jax.jit(lambda params, batch, before: before + self._loss_sums(params, batch, None))
+        return jax.jit(
+            lambda params, batch, before: before + self._loss_sums(params, batch, None), out_shardings=self._everywhere
+        )
 
     @functools.cached_property
     def no_loss(self) -> Callable[[], LossSums]:
         """Zeros, on the mesh."""
-        return jax.jit(lambda: Window.empty().sums)
+        return jax.jit(lambda: Window.empty().sums, out_shardings=self._everywhere)
+
+    @property
+    def _everywhere(self) -> NamedSharding:
+        return NamedSharding(self.mesh, PartitionSpec())
 
     def _train_step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Report]:
         gradients, sums = self._gradients(state, batch)

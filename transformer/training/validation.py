@@ -21,8 +21,8 @@ from transformer.training.loss import LossSums
 from transformer.training.samples import Sample
 from transformer.training.step import Trainer
 
-# Batches that are started before the oldest of them is waited for. Their arrays take memory; and devices of a CPU that
-# waited for each other in many programs at once have been seen to wait forever.
+# Batches under way at a time. Their arrays take memory; and devices of a CPU that waited for each other in many
+# programs at once have been seen to wait forever.
 AHEAD = 2
 
 
@@ -79,10 +79,10 @@ def loss_sums(trainer: Trainer, params: Params, batches: Batches) -> LossSums:
     started: collections.deque[LossSums] = collections.deque()
     for number in range(len(batches)):
         batch = sharding.to_global(batches.rows(number, share.blocks, share.count), trainer.mesh)
+        if len(started) == AHEAD:
+            jax.block_until_ready(started.popleft())
         total = trainer.loss_step(params, batch, total)
         started.append(total)
-        if len(started) > AHEAD:
-            jax.block_until_ready(started.popleft())
     return total
 
 
