@@ -63,7 +63,7 @@ def test_what_generation_cannot_measure_is_refused_at_once(load, monkeypatch, ca
 
 def test_why_a_training_failed_is_told(load, tmp_path):
     with pytest.raises(SystemExit, match=r"(?s)exit code 2, and said:.*nowhere\.txt"):
-        load("shakespeare").ours(tmp_path / "nowhere.txt")
+        load("shakespeare").ours(tmp_path / "nowhere.txt", devices=1)
 
 
 # --- the training step beside others' ---
