@@ -1,6 +1,6 @@
 """Characters of tiny Shakespeare by nanoGPT's shape, batch and steps for a CPU: how long, and to which loss?
 
-    python benchmarks/shakespeare.py input.txt [--peers] [--repeats 3] [--json shakespeare.json]
+    python benchmarks/shakespeare.py input.txt [--peers] [--repeats 3] [--cpu_devices 2] [--json shakespeare.json]
 
 Runs `transformer train --config=shakespeare_char:input.txt --cpu_devices=2` as a user of two cores would, from the text
 to the last checkpoint, each time in a new work directory; --cpu_devices sets another number. With --peers also a GPT

@@ -30,7 +30,7 @@ def define_flags(values: flags.FlagValues) -> None:
 def define_cpu_devices(values: flags.FlagValues) -> None:
     text = (
         "Split the CPU into this many devices, to try a mesh without accelerators; 0: one device. As many as there are "
-        "cores, in one process, train a small model faster, and a large one slower."
+        "cores, in one process, train a small model faster, and take more memory."
     )
     flags.DEFINE_integer("cpu_devices", 0, text, lower_bound=0, flag_values=values)
 
