@@ -39,6 +39,7 @@ from train_peers import SHAPES, Shape
 from transformer import sharding
 from transformer.config import Config, MeshConfig, ModelConfig
 from transformer.model.blueprint import Blueprint
+from transformer.model.products import computed_in
 from transformer.planning.memory import Memory
 from transformer.training import flops, heap, peak
 from transformer.training.step import Trainer
@@ -96,7 +97,7 @@ def serve(case: Case) -> dict:
     vocabulary = case.shape.vocabulary
     trainer = Trainer.of(config, Blueprint.of(config.model, vocabulary, vocabulary), mesh)
     with jax.set_mesh(mesh):
-        ceiling = peak.measure(case.dtype, jax.devices()).flops
+        ceiling = peak.measure(computed_in(case.dtype), jax.devices()).flops
         state = trainer.init()
         arrays = sharding.to_global(case.batch(), mesh)
         began = time.perf_counter()
@@ -113,7 +114,7 @@ def serve(case: Case) -> dict:
             return float(report.window.sums.loss / report.window.sums.tokens)
 
         report = train_peers.serve(step)
-        ceiling = max(ceiling, peak.measure(case.dtype, jax.devices()).flops)
+        ceiling = max(ceiling, peak.measure(computed_in(case.dtype), jax.devices()).flops)
     parts = {part: size / 2**20 for part, size in dataclasses.asdict(memory).items()}
     return report | {
         "compile_s": compile_s,

@@ -1,8 +1,27 @@
-"""How many processor cores there are for this process."""
+"""The processor cores of this machine: how many there are for this process, and what they can do."""
 
+import functools
 import os
+import platform
+from pathlib import Path
+
+_CPU_INFO = Path("/proc/cpuinfo")
+_WITH_BFLOAT16 = {"avx512_bf16", "amx_bf16"}
 
 
 def cores() -> int:
     """Those it may run on; of the machine where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def have_bfloat16() -> bool:
+    """Whether they have instructions that multiply bfloat16. Known of x86 on Linux; elsewhere taken for granted."""
+    return have_bfloat16_of(_CPU_INFO)
+
+
+def have_bfloat16_of(cpu_info: Path) -> bool:
+    """The same of a machine of this kind whose /proc/cpuinfo this is."""
+    if platform.machine() != "x86_64" or not cpu_info.is_file():
+        return True
+    return bool(_WITH_BFLOAT16 & set(cpu_info.read_text().split()))

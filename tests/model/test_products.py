@@ -11,8 +11,8 @@ import pytest
 from tiny_model import batch_of, blueprint_of, equations, examples_of, random_params, relative, tiny
 
 import transformer.model
-from transformer import sharding
-from transformer.model.products import activation_product, product
+from transformer import cores, sharding
+from transformer.model.products import activation_product, computed_in, product
 from transformer.training.loss import smoothed_cross_entropy
 
 ROOM = Path(transformer.model.__file__).parent
@@ -40,8 +40,10 @@ def rounded(array: np.ndarray) -> np.ndarray:
     return np.asarray(jnp.asarray(array, jnp.bfloat16), np.float32)
 
 
+@pytest.mark.parametrize("instructions", [True, False])
 @pytest.mark.parametrize("spec", SPECS)
-def test_on_a_cpu_both_passes_are_of_rounded_numbers_added_up_in_float32(spec):
+def test_on_a_cpu_both_passes_are_of_rounded_numbers_added_up_in_float32(spec, instructions, monkeypatch):
+    monkeypatch.setattr(cores, "have_bfloat16", lambda: instructions)
     x, weights, gradient = operands(spec)
     value, pull = jax.vjp(lambda x, weights: product(spec, x, weights, (None,), "bfloat16"), x, weights)
     found = (value, *pull(jnp.asarray(gradient)))
@@ -116,9 +118,13 @@ def test_elsewhere_activations_are_bfloat16_too(in_float32, monkeypatch):
     assert_near_float32(found, in_float32)
 
 
-@pytest.mark.parametrize("platform", ["cpu", "tpu"])
-def test_which_products_of_a_training_step_are_of_bfloat16(platform, monkeypatch):
+@pytest.mark.parametrize(("platform", "instructions"), [("cpu", True), ("cpu", False), ("tpu", False)])
+def test_which_products_of_a_training_step_are_of_bfloat16(platform, instructions, monkeypatch):
+    """A CPU without instructions for them has none."""
     monkeypatch.setattr(sharding, "platform", lambda: platform)
+    monkeypatch.setattr(cores, "have_bfloat16", lambda: instructions)
+    as_said = "bfloat16" if platform == "tpu" or instructions else "float32"
+    assert (computed_in("bfloat16"), computed_in("float32")) == (as_said, "float32")
     function, params = loss_and_gradients("bfloat16")
     program = jax.make_jaxpr(function)(params)
     products = [equation for equation in equations(program.jaxpr) if equation.primitive.name == "dot_general"]
@@ -127,7 +133,8 @@ def test_which_products_of_a_training_step_are_of_bfloat16(platform, monkeypatch
     # 2 an attention. Backward there are twice as many.
     with_weights, without = 3 * (6 + 10 + 1), 3 * (2 + 4)
     if platform == "cpu":
-        assert inputs == {("bfloat16", "bfloat16"): with_weights, ("float32", "float32"): without}
+        of_activations = {("float32", "float32"): without}
+        assert inputs == collections.Counter({(as_said, as_said): with_weights}) + collections.Counter(of_activations)
         # A product of bfloat16 that returns bfloat16 is the slow one there.
         assert {str(equation.outvars[0].aval.dtype) for equation in products} == {"float32"}
     else:

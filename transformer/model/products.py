@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
-from transformer import sharding
+from transformer import cores, sharding
 from transformer.model.compact import Compact, compact_product
 
 # What `jax.checkpoint` knows the results of products with weights by. A policy for dots would not see into `product`.
@@ -34,7 +34,8 @@ def product(
 
     float32 is in full precision: TPUs and GPUs would round its factors otherwise. On them bfloat16 gives a bfloat16
     result, added up in float32 by the hardware. On a CPU bfloat16 products are only fast when they are told to return
-    float32 (2 to 3 times, forward and backward), and nothing else is faster in bfloat16: activations stay float32.
+    float32 (2 to 3 times, forward and backward), and nothing else is faster in bfloat16: activations stay float32. A
+    processor that has no instructions for them multiplies the rounded factors in float32: the same sums.
 
     Args:
       names: of the parameter's dimensions.
@@ -67,8 +68,20 @@ def float32_product(spec: str, x: jax.Array, y: jax.Array, dtype: str, out: Part
 
 
 def _einsum(spec: str, x: jax.Array, y: jax.Array, dtype: str, result: jnp.dtype, out: PartitionSpec | None):
-    x, y = x.astype(dtype), y.astype(dtype)
+    x, y = _factor(x, dtype), _factor(y, dtype)
     return jnp.einsum(spec, x, y, preferred_element_type=result, out_sharding=out, precision=_PRECISION[dtype])
+
+
+def _factor(x: jax.Array, dtype: str) -> jax.Array:
+    if computed_in(dtype) == dtype:
+        return x.astype(dtype)
+    # Rounded all the same, so that a run learns the same on every CPU. XLA would leave out a cast there and back.
+    return jax.lax.reduce_precision(x.astype(jnp.float32), exponent_bits=8, mantissa_bits=7)
+
+
+def computed_in(dtype: str) -> str:
+    """The type that products in `dtype` are computed in: float32 where a CPU has no instructions for bfloat16."""
+    return "float32" if sharding.platform() == "cpu" and not cores.have_bfloat16() else dtype
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))

@@ -12,6 +12,7 @@ from absl import logging
 from transformer import sharding
 from transformer.config import Config, code_flag
 from transformer.evaluation.search_programs import LATE
+from transformer.model.products import computed_in
 from transformer.training import flops, peak
 from transformer.training.compilations import Compilations
 from transformer.training.finish import finish
@@ -50,7 +51,13 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
     with jax.set_mesh(run.mesh), run.open_checkpoints() as checkpoints, StopSignal() as stop:
         state = run.start(checkpoints)
         task = task_of(run)
-        top = peak.measure(config.model.dtype, list(run.mesh.devices.flat))
+        top = peak.measure(computed_in(config.model.dtype), list(run.mesh.devices.flat))
+        if top.dtype != config.model.dtype:
+            logging.info(
+                "This processor has no instructions for %s: rounded so, factors are multiplied in %s, which is faster.",
+                config.model.dtype,
+                top.dtype,
+            )
         logging.info("%s", top)
 
         with (
