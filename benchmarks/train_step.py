@@ -1,6 +1,6 @@
 """The training step alone: forward, backward, Adam, dropout 0.1, label smoothing 0.1, tied embeddings, post-norm.
 
-    python benchmarks/train_step.py [--models base,small] [--dtypes float32,bfloat16] [--memory]
+    python benchmarks/train_step.py [--models base,small] [--dtypes float32,bfloat16] [--accumulate 1,4] [--memory]
                                     [--peers] [--peers-of NAMES] [--peers-python PYTHON] [--turns 5]
                                     [--json train_step.json]
 
@@ -16,12 +16,14 @@ side of a case is a process of its own, which waits while the others run: they r
 the same cores, all with huge pages. Medians of the steps of all turns; ours/peer is how many times as fast ours is.
 train_peers.py says how the peers differ. About ten minutes.
 
---memory prints what takes the memory of a step, see `memory_parts`.
+--memory prints what takes the memory of a step, see `memory_parts`. With --accumulate=1,4 our side takes a batch whole,
+and in four parts one after the other, as `training.accumulate` does: less memory for the same step.
 """
 
 import argparse
 import dataclasses
 import functools
+import itertools
 import json
 import statistics
 import sys
@@ -53,9 +55,10 @@ IN_FLOAT32_ONLY = ("Marian", "JoeyNMT")
 class Case:
     name: str
     dtype: str
+    accumulate: int = 1  # parts of a batch
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype}"
+        return f"{self.name} {self.dtype}" + (f" / {self.accumulate}" if self.accumulate > 1 else "")
 
     @property
     def shape(self) -> Shape:
@@ -93,6 +96,7 @@ def serve(case: Case) -> dict:
     process_mb = train_peers.memory_mb()
     config = Config(model=case.model)
     config.training.label_smoothing = train_peers.SMOOTHING
+    config.training.accumulate = case.accumulate
     mesh = sharding.make_mesh(MeshConfig())
     vocabulary = case.shape.vocabulary
     trainer = Trainer.of(config, Blueprint.of(config.model, vocabulary, vocabulary), mesh)
@@ -154,7 +158,7 @@ def measure(case: Case, commands: dict[str, list[str]], turns: int, seconds: flo
 def commands(case: Case, peers: list[str], python: str) -> dict[str, list[str]]:
     """How each side of a case is started, ours first."""
     words = ["--case", case.name, case.dtype]
-    found = {OURS: [sys.executable, __file__, *words]}
+    found = {OURS: [sys.executable, __file__, *words, "--accumulate", str(case.accumulate)]}
     for peer in peers:
         if case.dtype == "float32" or peer not in IN_FLOAT32_ONLY:
             found[peer] = [python, str(SCRIPT), "--serve", peer, *words]
@@ -197,10 +201,10 @@ def memory_parts(row: dict) -> dict[str, float]:
 
 def memory_table(rows: dict[str, dict]) -> str:
     """Of our side of each case."""
-    lines = [f"{'memory in MB':16}" + "".join(f"{part:>{len(part) + 3}}" for part in MEMORY)]
+    lines = [f"{'memory in MB':20}" + "".join(f"{part:>{len(part) + 3}}" for part in MEMORY)]
     for label, row in rows.items():
         cells = (f"{value:{len(part) + 3},.0f}" for part, value in memory_parts(row).items())
-        lines.append(f"{label:16}" + "".join(cells))
+        lines.append(f"{label:20}" + "".join(cells))
     return "\n".join(lines)
 
 
@@ -222,6 +226,15 @@ def at_least_one(text: str) -> int:
     return int(text)
 
 
+def numbers_of_parts(text: str) -> list[int]:
+    numbers = [at_least_one(number) for number in text.split(",")]
+    for number in numbers:
+        for shape in SHAPES.values():
+            if shape.rows % number:
+                raise argparse.ArgumentTypeError(f"{shape.rows} rows are not to be split into {number} equal parts")
+    return numbers
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
@@ -231,6 +244,7 @@ def main() -> None:
     option("--models", [*SHAPES], f"Of {', '.join(SHAPES)}.")
     option("--dtypes", ["float32", "bfloat16"], "Of float32, bfloat16.")
     parser.add_argument("--seconds", type=float, default=20, help="How long each side of a case is timed.")
+    parser.add_argument("--accumulate", type=numbers_of_parts, default=[1], help="Parts our side takes a batch in.")
     parser.add_argument("--memory", action="store_true", help="Also print what takes the memory of our side.")
     parser.add_argument("--peers", action="store_true", help="Also measure the peers that are installed.")
     option("--peers-of", [*train_peers.SIDES], f"Which of {', '.join(train_peers.SIDES)}.")
@@ -240,7 +254,7 @@ def main() -> None:
     parser.add_argument("--case", nargs=2, metavar=("MODEL", "DTYPE"), help="Be our side of this one: see `serve`.")
     arguments = parser.parse_args()
     if arguments.case:
-        print(json.dumps(serve(Case(*arguments.case))), flush=True)
+        print(json.dumps(serve(Case(*arguments.case, *arguments.accumulate))), flush=True)
         return
 
     print(machine())
@@ -249,11 +263,11 @@ def main() -> None:
         print(f"{threads()} threads")
         command = [arguments.peers_python, str(SCRIPT)]
         peers = installed(command, train_peers.PACKAGES, arguments.peers_of)
-    width = 20 if arguments.peers else 16
+    width = 20
     print(heading(width) + ("  ours/peer" if arguments.peers else ""))
     result = {"machine": machine()}
     rows = {}
-    for case in (Case(name, dtype) for name in arguments.models for dtype in arguments.dtypes):
+    for case in itertools.starmap(Case, itertools.product(arguments.models, arguments.dtypes, arguments.accumulate)):
         found = measure(
             case,
             commands(case, peers, arguments.peers_python),

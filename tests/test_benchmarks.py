@@ -50,6 +50,7 @@ def test_generation_is_measured_by_what_there_is(load, monkeypatch):
         (["--batches=1,many"], "'many' is no number from 1 on"),
         (["--batches="], "'' is no number from 1 on"),
         (["--turns=0"], "'0' is no number from 1 on"),
+        (["--accumulate=1,3"], "64 rows are not to be split into 3 equal parts"),
     ],
 )
 def test_what_generation_cannot_measure_is_refused_at_once(load, monkeypatch, capsys, words, told):
@@ -93,6 +94,17 @@ def test_a_training_step_is_measured_by_what_there_is(tiny_step, monkeypatch, ca
     # In a process of its own the first is the smaller one; this one has more to give back than it takes.
     assert 0 < memory["process"] <= report["peak_memory_mb"]
     assert 0 < memory["compiled"] <= report["peak_memory_mb"]
+
+
+def test_a_step_may_take_its_batch_in_parts(tiny_step, monkeypatch, capsys):
+    losses = []
+    for accumulate in (1, 4):
+        monkeypatch.setattr(sys, "stdin", ["0\n"])
+        losses.append(tiny_step.serve(tiny_step.Case("tiny", "float32", accumulate))["first_loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    case = tiny_step.Case("tiny", "float32", 4)
+    assert str(case) == "tiny float32 / 4"
+    assert tiny_step.commands(case, [], "python")[tiny_step.OURS][-2:] == ["--accumulate", "4"]
 
 
 def test_what_takes_the_memory_of_a_step_adds_up(tiny_step):
@@ -174,6 +186,7 @@ def test_a_side_that_ends_is_named(load):
         (["--dtypes=float16"], "there is no 'float16'; choose from float32, bfloat16"),
         (["--peers", "--peers-of=fairseq"], "there is no 'fairseq'; choose from PyTorch, PyTorch compiled"),
         (["--turns=0"], "'0' is no number from 1 on"),
+        (["--accumulate=1,3"], "64 rows are not to be split into 3 equal parts"),
     ],
 )
 def test_training_steps_that_there_are_not_are_refused_at_once(load, monkeypatch, capsys, words, told):

@@ -37,34 +37,44 @@ def sentences() -> list[list[int]]:
     return [rng.integers(3, VOCABULARY, length).tolist() for length in (12, 1, 7, 3, 10, 2, 5, 12, 1, 4)]
 
 
-def plain(blueprints, params, source, beam_size, count):
-    """One sentence alone, in one loop, by the search that tests/decoding compares with brute force."""
-    tokens = jnp.asarray([[*source, EOS]], jnp.int32)
-    places = Places(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], jnp.ones_like(tokens))
-    limit = len(source) + EXTRA
-    steps, caches = [], []
-    for blueprint, member in zip(blueprints, params, strict=True):
-        model = blueprint.bind(member)
-        step, cache = model.start_decoding(model.encode(tokens, places), beam_size, limit)
-        steps.append(step)
-        caches.append(cache)
-    run = functools.partial(
-        greedy if beam_size == 1 else beam_search,
-        ensemble(steps) if len(steps) > 1 else steps[0],
-        tuple(caches) if len(steps) > 1 else caches[0],
-        max_lengths_B=jnp.array([limit]),
-        max_length=limit,
-        length_penalty=LengthPenalty(0.6),
-        bos=BOS,
-        eos=EOS,
-        pad=PAD,
-    )
-    found = run() if beam_size == 1 else run(beam_size=beam_size, num_hypotheses=count)
-    outputs = []
-    for row, length in zip(found.tokens_BKT[0].tolist(), found.lengths_BK[0].tolist(), strict=True):
-        kept = row[:length]
-        outputs.append(kept[:-1] if kept[-1:] == [EOS] else kept)
-    return outputs
+LONGEST = max(len(source) for source in sentences())
+
+
+def plain(blueprints, params, sources, beam_size, count):
+    """Each sentence alone, in one loop, by the search that tests/decoding compares with brute force."""
+
+    @jax.jit
+    def search(tokens, segments, limit):
+        places = Places(jnp.arange(tokens.shape[1], dtype=jnp.int32)[None], segments)
+        steps, caches = [], []
+        for blueprint, member in zip(blueprints, params, strict=True):
+            model = blueprint.bind(member)
+            step, cache = model.start_decoding(model.encode(tokens, places), beam_size, LONGEST + EXTRA)
+            steps.append(step)
+            caches.append(cache)
+        run = functools.partial(
+            greedy if beam_size == 1 else beam_search,
+            ensemble(steps) if len(steps) > 1 else steps[0],
+            tuple(caches) if len(steps) > 1 else caches[0],
+            max_lengths_B=limit[None],
+            max_length=LONGEST + EXTRA,
+            length_penalty=LengthPenalty(0.6),
+            bos=BOS,
+            eos=EOS,
+            pad=PAD,
+        )
+        return run() if beam_size == 1 else run(beam_size=beam_size, num_hypotheses=count)
+
+    def outputs(source):
+        # All as long as the longest, so that they are one program.
+        ends = np.arange(LONGEST + 1) <= len(source)
+        tokens = np.pad([*source, EOS], (0, LONGEST - len(source)))
+        found = search(tokens[None].astype(np.int32), ends[None].astype(np.int32), jnp.int32(len(source) + EXTRA))
+        rows = zip(found.tokens_BKT[0].tolist(), found.lengths_BK[0].tolist(), strict=True)
+        kept = (row[:length] for row, length in rows)
+        return [row[:-1] if row[-1:] == [EOS] else row for row in kept]
+
+    return [outputs(source) for source in sources]
 
 
 @pytest.mark.parametrize(("beam_size", "count", "members"), [(1, 1, 1), (3, 2, 1), (2, 1, 2)])
@@ -88,7 +98,7 @@ def test_stages_and_leaving_change_nothing(beam_size, count, members, mesh, monk
     found = search(search.prepare(placed), sentences(), settings, num_hypotheses=count)
 
     ours = [[output.tokens for output in outputs] for outputs in found]
-    assert ours == [plain(blueprints, params, source, beam_size, count) for source in sentences()]
+    assert ours == plain(blueprints, params, sentences(), beam_size, count)
     assert len(grown) >= 2
     assert len(narrowed) >= 1
     assert len({len(outputs[0]) for outputs in ours}) > 3, "sentences should end apart"
