@@ -17,7 +17,7 @@ the same cores, all with huge pages. Medians of the steps of all turns; ours/pee
 train_peers.py says how the peers differ. About ten minutes.
 
 --memory prints what takes the memory of a step, see `memory_parts`. With --accumulate=1,4 our side takes a batch whole,
-and in four parts one after the other, as `training.accumulate` does: less memory for the same step.
+and in four parts one after the other; else in as many as a run does by itself, see `training.accumulate`.
 """
 
 import argparse
@@ -55,10 +55,10 @@ IN_FLOAT32_ONLY = ("Marian", "JoeyNMT")
 class Case:
     name: str
     dtype: str
-    accumulate: int = 1  # parts of a batch
+    accumulate: int | None = None  # parts of a batch; None: as many as a run takes
 
     def __str__(self) -> str:
-        return f"{self.name} {self.dtype}" + (f" / {self.accumulate}" if self.accumulate > 1 else "")
+        return f"{self.name} {self.dtype}" + (f" / {self.accumulate}" if self.accumulate else "")
 
     @property
     def shape(self) -> Shape:
@@ -158,7 +158,9 @@ def measure(case: Case, commands: dict[str, list[str]], turns: int, seconds: flo
 def commands(case: Case, peers: list[str], python: str) -> dict[str, list[str]]:
     """How each side of a case is started, ours first."""
     words = ["--case", case.name, case.dtype]
-    found = {OURS: [sys.executable, __file__, *words, "--accumulate", str(case.accumulate)]}
+    found = {OURS: [sys.executable, __file__, *words]}
+    if case.accumulate:
+        found[OURS].append(f"--accumulate={case.accumulate}")
     for peer in peers:
         if case.dtype == "float32" or peer not in IN_FLOAT32_ONLY:
             found[peer] = [python, str(SCRIPT), "--serve", peer, *words]
@@ -244,7 +246,7 @@ def main() -> None:
     option("--models", [*SHAPES], f"Of {', '.join(SHAPES)}.")
     option("--dtypes", ["float32", "bfloat16"], "Of float32, bfloat16.")
     parser.add_argument("--seconds", type=float, default=20, help="How long each side of a case is timed.")
-    parser.add_argument("--accumulate", type=numbers_of_parts, default=[1], help="Parts our side takes a batch in.")
+    parser.add_argument("--accumulate", type=numbers_of_parts, default=[None], help="Parts our side takes a batch in.")
     parser.add_argument("--memory", action="store_true", help="Also print what takes the memory of our side.")
     parser.add_argument("--peers", action="store_true", help="Also measure the peers that are installed.")
     option("--peers-of", [*train_peers.SIDES], f"Which of {', '.join(train_peers.SIDES)}.")

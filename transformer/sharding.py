@@ -270,8 +270,9 @@ def row_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in USED.batch)
 
 
-def check_batch(mesh: Mesh, data: DataConfig, accumulate: int) -> None:
+def check_batch(mesh: Mesh, data: DataConfig, accumulate: int | None) -> None:
     """Raises ConfigError unless every part of every batch can be split over the mesh."""
+    parts = accumulate or 1
     if data.lengths_multiple_of % mesh.shape["sequence"]:
         raise ConfigError(
             "data.lengths_multiple_of",
@@ -280,12 +281,12 @@ def check_batch(mesh: Mesh, data: DataConfig, accumulate: int) -> None:
             f"Set it to a multiple of {mesh.shape['sequence']}.",
         )
     shards = row_shards(mesh)
-    if data.rows_multiple_of % (shards * accumulate):
+    if data.rows_multiple_of % (shards * parts):
         raise ConfigError(
             "data.rows_multiple_of",
             data.rows_multiple_of,
-            f"rows are split over slices * data * fsdp = {shards} devices and training.accumulate = {accumulate} parts",
-            f"Set it to a multiple of {shards * accumulate}.",
+            f"rows are split over slices * data * fsdp = {shards} devices and training.accumulate = {parts} parts",
+            f"Set it to a multiple of {shards * parts}.",
         )
 
 

@@ -25,6 +25,7 @@ from tiny_model import (
 
 from transformer.config import Config, MeshConfig, OptimizerConfig, TrainingConfig
 from transformer.sharding import make_mesh, to_global
+from transformer.training import parts
 from transformer.training import step as step_module
 from transformer.training.step import Report, Trainer, TrainState
 
@@ -125,10 +126,22 @@ def test_training_moves_everything():
 
 @pytest.mark.parametrize("accumulate", [2, 4])
 def test_in_parts_equals_at_once(accumulate):
-    _, parts = run(accumulate=accumulate)
+    _, split = run(accumulate=accumulate)
     _, whole = run()
-    assert_close(parts.end.params, whole.end.params, 1e-6)
-    assert_close(parts.end, whole.end, 3e-6)  # second moments are squares, whose errors are doubled
+    assert_close(split.end.params, whole.end.params, 1e-6)
+    assert_close(split.end, whole.end, 3e-6)  # second moments are squares, whose errors are doubled
+
+
+def test_parts_that_are_left_open_are_those_that_are_fast(monkeypatch):
+    monkeypatch.setattr(parts, "cores", lambda: 1)
+    monkeypatch.setattr(parts, "TARGETS_A_CORE", BATCHES[0]["targets"].size // 4)
+
+    def program(accumulate):
+        trainer = trainer_of(config_of(DROPPING, accumulate=accumulate))
+        with jax.set_mesh(trainer.mesh):
+            return trainer.train_step.lower(trainer.abstract_state(), to_global(BATCHES[0], trainer.mesh)).as_text()
+
+    assert program(None) == program(4) != program(2)
 
 
 @pytest.mark.parametrize(

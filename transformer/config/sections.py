@@ -156,8 +156,11 @@ class TrainingConfig:
     label_smoothing: float = option(
         0.1, "Probability mass spread evenly over the vocabulary [epsilon_ls].", at_least=0, below=1
     )
-    accumulate: int = option(
-        1, "Parts a batch is split into to save memory; gradients are weighted by tokens.", above=0
+    accumulate: int | None = option(
+        None,
+        "Parts a batch is taken in, one after the other, for less memory; gradients are weighted by tokens. None: "
+        "whole, but on a CPU in as many as are fast there.",
+        above=0,
     )
     ema_decay: float = option(
         0.0, "Keep an exponential moving average of the parameters and decode with it; 0: no.", at_least=0, below=1

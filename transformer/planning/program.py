@@ -19,6 +19,7 @@ from transformer.model.attention import attention_class
 from transformer.model.blueprint import Blueprint
 from transformer.planning.errors import DoesNotFitError, PlanError
 from transformer.planning.memory import advice, of_packed_rows, on_a_chip
+from transformer.training.parts import parts_of
 from transformer.training.step import Trainer, TrainState
 
 _OF_SOURCE = ("source", "source_segments", "source_positions")
@@ -49,8 +50,12 @@ class Task:
         kernel_choice.check(config.model, sharding.platform_of(mesh))
         sizes = vocabulary(config)
         sharding.check_model(mesh, config.model, sizes)
+        shape = longest_shape(config)
+        own = shape.rows // sharding.row_shards(mesh), shape.target_length // mesh.shape["sequence"]
+        training = dataclasses.replace(config.training, accumulate=parts_of(config.training, mesh, *own))
+        config = dataclasses.replace(config, training=training)
         trainer = Trainer.of(config, Blueprint.of(config.model, *sizes), mesh)
-        return cls(config, mesh, longest_shape(config), trainer)
+        return cls(config, mesh, shape, trainer)
 
     @property
     def splits(self) -> bool:

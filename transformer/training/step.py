@@ -20,6 +20,7 @@ from transformer.model.dropout import DropoutKey
 from transformer.model.transformer import Batch
 from transformer.training.loss import LossSums, smoothed_cross_entropy
 from transformer.training.optimizer import make_optimizer, make_schedule
+from transformer.training.parts import parts_of
 from transformer.training.trainable import Trainable
 
 
@@ -196,7 +197,7 @@ class Trainer:
 
     def _gradients(self, state: TrainState, batch: Batch) -> tuple[Params, LossSums]:
         """Gradients of the summed loss for what trains, and the sums, over the parts of the batch in turn."""
-        parts = self.config.training.accumulate
+        parts = parts_of(self.config.training, self.mesh, *sharding.shard_shape(batch["targets"]))
         batch_size = batch["targets"].shape[0]
         rows_B = sharding.place(jax.lax.iota(jnp.uint32, batch_size), "batch")
 
