@@ -52,7 +52,7 @@ class Task:
         sharding.check_model(mesh, config.model, sizes)
         shape = longest_shape(config)
         own = shape.rows // sharding.row_shards(mesh), shape.target_length // mesh.shape["sequence"]
-        training = dataclasses.replace(config.training, accumulate=parts_of(config.training, mesh, *own))
+        training = dataclasses.replace(config.training, accumulate=parts_of(config, mesh, *own))
         config = dataclasses.replace(config, training=training)
         trainer = Trainer.of(config, Blueprint.of(config.model, *sizes), mesh)
         return cls(config, mesh, shape, trainer)

@@ -197,7 +197,7 @@ class Trainer:
 
     def _gradients(self, state: TrainState, batch: Batch) -> tuple[Params, LossSums]:
         """Gradients of the summed loss for what trains, and the sums, over the parts of the batch in turn."""
-        parts = parts_of(self.config.training, self.mesh, *sharding.shard_shape(batch["targets"]))
+        parts = parts_of(self.config, self.mesh, *sharding.shard_shape(batch["targets"]))
         batch_size = batch["targets"].shape[0]
         rows_B = sharding.place(jax.lax.iota(jnp.uint32, batch_size), "batch")
 
