@@ -6,7 +6,7 @@ from transformer import sharding
 from transformer.config import Config
 from transformer.cores import cores
 
-# Of a position's d_model numbers, those of a part for each core of a CPU: half a megabyte, what its cache holds. More go
+# Of d_model numbers a position, those of a part for each core of a CPU: half a megabyte, what its cache holds. More go
 # out to memory and come back between the operations of a layer, in pages that have to be zeroed for every step; with
 # less, what an operation costs to start shows, and adding up gradients.
 NUMBERS_A_CORE = 2**17
