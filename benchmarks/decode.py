@@ -36,6 +36,7 @@ from transformer.config import DecodingConfig, MeshConfig, ModelConfig
 from transformer.data.tokenizer import EOS
 from transformer.evaluation.search import Search
 from transformer.model.blueprint import Blueprint
+from transformer.model.products import computed_in
 from transformer.training import peak
 
 SOURCE, OUTPUT = 25, 32
@@ -67,7 +68,7 @@ def ours(precision: str) -> Translate:
 
 def ceiling(precision: str) -> float:
     """FLOP/s of large square products."""
-    return peak.measure("bfloat16" if precision == "bfloat16" else "float32", jax.devices()).flops
+    return peak.measure(computed_in("bfloat16" if precision == "bfloat16" else "float32"), jax.devices()).flops
 
 
 def sides(arguments: argparse.Namespace) -> dict[str, Side]:

@@ -51,7 +51,6 @@ COMPUTED = ("dtype", "kernel", "unroll", "remat")
 USUAL = (
     "optimizer.name",
     "training.ema_decay",
-    "training.accumulate",
     "evaluation.beam_size",
     "transfer.init_from",
     "transfer.lora_rank",

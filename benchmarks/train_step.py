@@ -229,12 +229,7 @@ def at_least_one(text: str) -> int:
 
 
 def numbers_of_parts(text: str) -> list[int]:
-    numbers = [at_least_one(number) for number in text.split(",")]
-    for number in numbers:
-        for shape in SHAPES.values():
-            if shape.rows % number:
-                raise argparse.ArgumentTypeError(f"{shape.rows} rows are not to be split into {number} equal parts")
-    return numbers
+    return [at_least_one(number) for number in text.split(",")]
 
 
 def main() -> None:
@@ -258,6 +253,11 @@ def main() -> None:
     if arguments.case:
         print(json.dumps(serve(Case(*arguments.case, *arguments.accumulate))), flush=True)
         return
+    for name, parts in itertools.product(arguments.models, arguments.accumulate):
+        if SHAPES[name].rows % (parts or 1):
+            parser.error(
+                f"--accumulate: {name}'s {SHAPES[name].rows} rows are not to be split into {parts} equal parts"
+            )
 
     print(machine())
     peers = []

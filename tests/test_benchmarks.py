@@ -192,7 +192,7 @@ def test_a_side_that_ends_is_named(load):
         (["--dtypes=float16"], "there is no 'float16'; choose from float32, bfloat16"),
         (["--peers", "--peers-of=fairseq"], "there is no 'fairseq'; choose from PyTorch, PyTorch compiled"),
         (["--turns=0"], "'0' is no number from 1 on"),
-        (["--accumulate=1,3"], "64 rows are not to be split into 3 equal parts"),
+        (["--accumulate=1,3"], "base's 64 rows are not to be split into 3 equal parts"),
     ],
 )
 def test_training_steps_that_there_are_not_are_refused_at_once(load, monkeypatch, capsys, words, told):

@@ -154,7 +154,7 @@ def test_sizes_of_those_for_pods(name):
     assert model.num_encoder_layers == model.num_decoder_layers == layers
     assert config.tokenizer.vocab_size == vocabulary
     assert parameters(config) == pytest.approx(size, rel=0.003)
-    assert config.data.rows_multiple_of % chips == 0
+    assert config.data.rows_multiple_of % (chips * (config.training.accumulate or 1)) == 0
     text = ast.get_docstring(ast.parse((config_files.folder() / f"{name}.py").read_text()))
     assert "NOT " in text and "paper" in text, "a run that is not the paper's says so"
 

@@ -18,7 +18,7 @@ def test_bfloat16_is_looked_up_in_the_processors_flags(flags, have, tmp_path, mo
     info = tmp_path / "cpuinfo"
     info.write_text(f"processor\t: 0\nmodel name\t: A processor\nflags\t\t: {flags}\n\n")
     monkeypatch.setattr(platform, "machine", lambda: "x86_64")
-    assert cores.have_bfloat16_of(info) == have
+    assert cores.have_bfloat16(info) == have
 
 
 @pytest.mark.parametrize(("machine", "listed"), [("arm64", True), ("x86_64", False)])
@@ -27,4 +27,4 @@ def test_where_flags_are_not_known_bfloat16_is_taken_for_granted(machine, listed
     if listed:
         info.write_text("flags: none")
     monkeypatch.setattr(platform, "machine", lambda: machine)
-    assert cores.have_bfloat16_of(info)
+    assert cores.have_bfloat16(info)

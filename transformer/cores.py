@@ -15,13 +15,8 @@ def cores() -> int:
 
 
 @functools.cache
-def have_bfloat16() -> bool:
-    """Whether they have instructions that multiply bfloat16. Known of x86 on Linux; elsewhere taken for granted."""
-    return have_bfloat16_of(_CPU_INFO)
-
-
-def have_bfloat16_of(cpu_info: Path) -> bool:
-    """The same of a machine of this kind whose /proc/cpuinfo this is."""
+def have_bfloat16(cpu_info: Path = _CPU_INFO) -> bool:
+    """Whether they have instructions that multiply bfloat16. Looked up for x86 on Linux; else supposed."""
     if platform.machine() != "x86_64" or not cpu_info.is_file():
         return True
     return bool(_WITH_BFLOAT16 & set(cpu_info.read_text().split()))

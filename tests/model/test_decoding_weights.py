@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from tiny_model import VOCABULARY, blueprint_of, random_params, tiny
 
+from transformer import cores
 from transformer.config import DecodingConfig, MeshConfig
 from transformer.evaluation.search import Search
 from transformer.model.compact import Compact, compact
@@ -50,6 +51,13 @@ def test_zeros_stay_zeros():
     assert not product("BTD,DF->BTF", jnp.zeros((1, 2, 4)), matrix, (None, None), "float32").any()
 
 
+@pytest.fixture
+def with_instructions(monkeypatch):
+    """A CPU that has some for bfloat16."""
+    monkeypatch.setattr(cores, "have_bfloat16", lambda: True)
+
+
+@pytest.mark.usefixtures("with_instructions")
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
     blueprint = in_precision(blueprint_of(tiny(activation="swiglu", positions="t5")), precision)
@@ -65,6 +73,18 @@ def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
     assert weights.output_DV.values_OI.dtype == precision
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("precision", ["model", "bfloat16", "float32"])
+def test_a_cpu_without_instructions_for_bfloat16_takes_float32(dtype, precision, monkeypatch):
+    monkeypatch.setattr(cores, "have_bfloat16", lambda: False)
+    blueprint = in_precision(blueprint_of(tiny(dtype=dtype)), precision)
+    assert blueprint.bind(blueprint.shapes()).config.dtype == "float32"
+    params = jax.tree.map(jnp.asarray, random_params(blueprint))
+    weights = prepare(blueprint, params, precision)
+    assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.usefixtures("with_instructions")
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("beam_size", [1, 3])
 def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size):

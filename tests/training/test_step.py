@@ -134,6 +134,7 @@ def test_in_parts_equals_at_once(accumulate):
 
 def test_parts_that_are_left_open_are_those_that_are_fast(monkeypatch):
     monkeypatch.setattr(parts, "cores", lambda: 1)
+    monkeypatch.setattr(parts, "LEAST_POSITIONS", 1)
     monkeypatch.setattr(parts, "NUMBERS_A_CORE", BATCHES[0]["targets"].size // 4 * tiny().d_model)
 
     def program(accumulate):

@@ -158,8 +158,8 @@ class TrainingConfig:
     )
     accumulate: int | None = option(
         None,
-        "Parts a batch is taken in, one after the other, for less memory; gradients are weighted by tokens. None: "
-        "whole, but on a CPU in as many as are fast there.",
+        "Parts a batch is taken in, one after the other, for less memory; gradients are weighted by tokens; unset: 1, "
+        "but on a CPU so many that its cores' caches hold a part.",
         above=0,
     )
     ema_decay: float = option(
@@ -227,7 +227,8 @@ class DecodingConfig:
     precision: str = option(
         "model",
         "Of products: float32, bfloat16 or int8 (weights and what they multiply in whole numbers up to 127). On "
-        "a CPU both are faster than float32, but not in greedy search of one sentence. model: model.dtype.",
+        "a CPU with AVX-512 both are faster than float32, but not in greedy search of one sentence; one without "
+        "instructions for bfloat16 takes float32 for it. model: model.dtype.",
         ("model", "float32", "bfloat16", "int8"),
     )
 

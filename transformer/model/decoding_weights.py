@@ -13,7 +13,7 @@ from transformer.config import ModelConfig
 from transformer.model.attention import MultiHeadAttention, attention_class
 from transformer.model.blueprint import Blueprint, Model, Params
 from transformer.model.compact import Compact, compact
-from transformer.model.products import activation_dtype
+from transformer.model.products import activation_dtype, computed_in
 from transformer.model.transformer import Layer
 
 # The parts of a layer whose matrices may be of fewer bits, and of each matrix over how many dimensions is summed.
@@ -46,10 +46,11 @@ def in_precision(blueprint: Blueprint, precision: str) -> Blueprint:
     """The blueprint of the model that decodes.
 
     Args:
-      precision: of its products: float32, bfloat16, int8, or model: the model's own.
+      precision: of its products: float32, bfloat16, int8, or model: the model's own. A CPU without instructions for
+        bfloat16 takes float32 instead, unrounded: reading half the bytes of weights gains less than it loses there.
     """
     config = _config(blueprint)
-    dtype = {"model": config.dtype, "int8": "float32"}.get(precision, precision)
+    dtype = computed_in({"model": config.dtype, "int8": "float32"}.get(precision, precision))
     if dtype == config.dtype:
         return blueprint
     return Blueprint.of(dataclasses.replace(config, dtype=dtype), *blueprint.vocab_sizes())
@@ -60,7 +61,7 @@ def prepare(blueprint: Blueprint, params: Params, precision: str = "model") -> D
     model, config = blueprint.bind(params), _config(blueprint)
     # Only on a CPU, where activations are float32 whatever products are in, is a copy of the weights worth its memory.
     on_cpu = activation_dtype("bfloat16") == jnp.float32
-    precision = config.dtype if precision == "model" else precision
+    precision = computed_in(config.dtype if precision == "model" else precision)
     small = precision == "int8" or (precision == "bfloat16" and on_cpu)
 
     def layers(stack) -> list[Params]:

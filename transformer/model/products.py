@@ -81,7 +81,8 @@ def _factor(x: jax.Array, dtype: str) -> jax.Array:
 
 def computed_in(dtype: str) -> str:
     """The type that products in `dtype` are computed in: float32 where a CPU has no instructions for bfloat16."""
-    return "float32" if sharding.platform() == "cpu" and not cores.have_bfloat16() else dtype
+    missing = dtype == "bfloat16" and sharding.platform() == "cpu" and not cores.have_bfloat16()
+    return "float32" if missing else dtype
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))

@@ -51,6 +51,7 @@ class Task:
         sizes = vocabulary(config)
         sharding.check_model(mesh, config.model, sizes)
         shape = longest_shape(config)
+        # As the step will find it, so that advice can name more.
         own = shape.rows // sharding.row_shards(mesh), shape.target_length // mesh.shape["sequence"]
         training = dataclasses.replace(config.training, accumulate=parts_of(config, mesh, *own))
         config = dataclasses.replace(config, training=training)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
+from absl import logging
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from transformer import sharding
@@ -197,8 +198,11 @@ class Trainer:
 
     def _gradients(self, state: TrainState, batch: Batch) -> tuple[Params, LossSums]:
         """Gradients of the summed loss for what trains, and the sums, over the parts of the batch in turn."""
-        parts = parts_of(self.config, self.mesh, *sharding.shard_shape(batch["targets"]))
+        shapes = [sharding.shard_shape(batch[side]) for side in ("source", "targets") if side in batch]
+        parts = parts_of(self.config, self.mesh, *max(shapes))
         batch_size = batch["targets"].shape[0]
+        if parts > 1 and self.config.training.accumulate is None:
+            logging.info("Batches of %s rows are taken in %s parts, in which they are faster.", batch_size, parts)
         rows_B = sharding.place(jax.lax.iota(jnp.uint32, batch_size), "batch")
 
         # Adapters are added once a step, and the gradient of the sums is led back to them once a step.
