@@ -55,7 +55,7 @@ def train(config: Config, workdir: str | Path) -> Summary | None:
         if top.dtype != config.model.dtype:
             logging.info(
                 "This processor has no instructions for %s: factors are rounded so, and multiplied in %s. "
-                "--config.model.dtype=%s is as fast here, and rounds nothing.",
+                "--config.model.dtype=%s is about as fast here, and rounds nothing.",
                 config.model.dtype,
                 top.dtype,
                 top.dtype,

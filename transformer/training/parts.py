@@ -25,9 +25,10 @@ def parts_of(config: Config, mesh: Mesh, rows: int, length: int) -> int:
     """
     if config.training.accumulate is not None:
         return config.training.accumulate
+    if sharding.platform_of(mesh) != "cpu":
+        return 1
     # Processes must agree, and may have other cores each; parameters that are split would be gathered for every part.
-    shared = len(mesh.local_devices) < mesh.size or mesh.shape["fsdp"] > 1
-    if sharding.platform_of(mesh) != "cpu" or shared:
+    if len(mesh.local_devices) < mesh.size or mesh.shape["fsdp"] > 1:
         return 1
     fast = max(LEAST_POSITIONS, NUMBERS_A_CORE // config.model.d_model) * max(1, cores() // mesh.size)
     divisors = (number for number in range(1, rows + 1) if rows % number == 0)
