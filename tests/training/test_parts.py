@@ -41,7 +41,8 @@ def test_what_is_set_counts():
     assert parts_of(config_of(accumulate=2), mesh_of(), 64, 32) == 2
 
 
-def test_with_split_parameters_it_is_taken_whole():
+def test_with_split_parameters_it_is_taken_whole(monkeypatch):
+    monkeypatch.setattr(parts, "cores", lambda: 2)
     assert parts_of(config_of(), mesh_of(2), 64, 64) > 1
     assert parts_of(config_of(), mesh_of(2, fsdp=2), 64, 64) == 1
 

@@ -23,6 +23,7 @@ from tiny_model import (
     tiny,
 )
 
+from transformer import cores
 from transformer.config import Config, MeshConfig, OptimizerConfig, TrainingConfig
 from transformer.sharding import make_mesh, to_global
 from transformer.training import parts
@@ -170,9 +171,10 @@ def assert_traces(trainer: Trainer):
     assert jax.tree.map(jnp.shape, new_state) == jax.tree.map(jnp.shape, state)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-def test_the_shardings_of_every_variant_fit(variant):
+@pytest.mark.parametrize(("variant", "instructions"), [*((variant, True) for variant in VARIANTS), ("paper", False)])
+def test_the_shardings_of_every_variant_fit(variant, instructions, monkeypatch):
     """In bfloat16, whose products say themselves how their gradients are split."""
+    monkeypatch.setattr(cores, "have_bfloat16", lambda: instructions)
     assert_traces(trainer_of(config_of(VARIANTS[variant] | DROPPING | {"dtype": "bfloat16"}), (1, 2, 1, 2, 2)))
 
 

@@ -159,7 +159,7 @@ class TrainingConfig:
     accumulate: int | None = option(
         None,
         "Parts a batch is taken in, one after the other, for less memory; gradients are weighted by tokens; unset: 1, "
-        "but on a CPU so many that its cores' caches hold a part.",
+        "but on a CPU, in one process without fsdp, so many that its cores' caches hold a part.",
         above=0,
     )
     ema_decay: float = option(

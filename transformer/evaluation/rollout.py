@@ -19,7 +19,7 @@ from transformer.evaluation.continuation import Continuation
 from transformer.evaluation.rollout_programs import CHUNK, RolloutPrograms
 from transformer.model import blueprint as blueprints
 from transformer.model.blueprint import Blueprint, Params
-from transformer.model.decoding_weights import DecodingWeights
+from transformer.model.decoding_weights import DecodingWeights, in_precision
 
 # Rows of a group: the least of these that holds it.
 ROWS = (1, 8, 32)
@@ -44,7 +44,7 @@ class Rollout:
         self._vocab_size = vocab_size
         # Where learned positions end.
         self.longest = config.max_length if config.positions == "learned" else None
-        self.programs = RolloutPrograms(blueprint)
+        self.programs = RolloutPrograms(in_precision(blueprint, "model"))
         # How many numbers a step reads: those of the model, and of the cache so many for every column.
         self._model_size = blueprints.count(blueprint.shapes())
         heads_sizes = config.key_value_heads * (config.key_size + config.value_size)

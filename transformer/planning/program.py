@@ -149,7 +149,10 @@ def vocabulary_from(config: Config) -> str | None:
 
 
 def longest_shape(config: Config) -> Shape:
-    """Of the shapes the batches of a run have, the largest: a step of it needs the most memory."""
+    """Of the shapes the batches of a run have, the largest: a step of it needs the most memory.
+
+    But for a CPU, which takes batches in parts by itself: there one whose rows divide badly may need more.
+    """
     data, alone = config.data, config.model.architecture == "language_model"
     length = data.pack_length if of_packed_rows(config) else data.max_length
     length = -(-length // data.lengths_multiple_of) * data.lengths_multiple_of
