@@ -49,6 +49,7 @@ from transformer.training.step import Trainer
 SCRIPT = Path(__file__).parent / "train_peers.py"
 OURS = "ours"
 IN_FLOAT32_ONLY = ("Marian", "JoeyNMT")
+LABEL = 20  # columns of a table's first cell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,15 +171,15 @@ def commands(case: Case, peers: list[str], python: str) -> dict[str, list[str]]:
 # --- tables ---
 
 
-def heading(width: int) -> str:
+def heading() -> str:
     columns = {"target tok/s": 14, "step": 9, "GFLOP/s": 9, "matmul": 9, "ratio": 7, "peak": 11, "compile": 9}
-    return " " * width + "".join(f"{column:>{size}}" for column, size in columns.items())
+    return " " * LABEL + "".join(f"{column:>{size}}" for column, size in columns.items())
 
 
-def line(label: str, row: dict, width: int) -> str:
+def line(label: str, row: dict) -> str:
     compiling = f"{row['compile_s']:7.1f} s" if "compile_s" in row else f"{'':9}"
     return (
-        f"{label:{width}}{row['target_tokens_per_s']:14,.0f}{row['step_s']:7.3f} s"
+        f"{label:{LABEL}}{row['target_tokens_per_s']:14,.0f}{row['step_s']:7.3f} s"
         f"{row['flops_per_s'] / 1e9:9.0f}{row['matmul_flops_per_s'] / 1e9:9.0f}{row['ratio']:7.0%}"
         f"{row['peak_memory_mb']:8,} MB{compiling}"
     )
@@ -203,10 +204,10 @@ def memory_parts(row: dict) -> dict[str, float]:
 
 def memory_table(rows: dict[str, dict]) -> str:
     """Of our side of each case."""
-    lines = [f"{'memory in MB':20}" + "".join(f"{part:>{len(part) + 3}}" for part in MEMORY)]
+    lines = [f"{'memory in MB':{LABEL}}" + "".join(f"{part:>{len(part) + 3}}" for part in MEMORY)]
     for label, row in rows.items():
         cells = (f"{value:{len(part) + 3},.0f}" for part, value in memory_parts(row).items())
-        lines.append(f"{label:20}" + "".join(cells))
+        lines.append(f"{label:{LABEL}}" + "".join(cells))
     return "\n".join(lines)
 
 
@@ -265,8 +266,7 @@ def main() -> None:
         print(f"{threads()} threads")
         command = [arguments.peers_python, str(SCRIPT)]
         peers = installed(command, train_peers.PACKAGES, arguments.peers_of)
-    width = 20
-    print(heading(width) + ("  ours/peer" if arguments.peers else ""))
+    print(heading() + ("  ours/peer" if arguments.peers else ""))
     result = {"machine": machine()}
     rows = {}
     for case in itertools.starmap(Case, itertools.product(arguments.models, arguments.dtypes, arguments.accumulate)):
@@ -277,10 +277,10 @@ def main() -> None:
             arguments.seconds,
         )
         mine = rows[str(case)] = found.pop(OURS)
-        print(line(str(case), mine, width), flush=True)
+        print(line(str(case), mine), flush=True)
         for name, row in found.items():
             times = row["step_s"] / mine["step_s"]
-            print(f"{line(f'  {name}', row, width)}{times:11.2f}", flush=True)
+            print(f"{line(f'  {name}', row)}{times:11.2f}", flush=True)
         result[str(case)] = mine | ({"peers": found} if arguments.peers else {})
     if arguments.memory:
         print(f"\n{memory_table(rows)}")
