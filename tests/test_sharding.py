@@ -131,24 +131,24 @@ def test_slices_of_tpus_must_be_told():
 
 
 def test_rows_must_fit_devices_and_parts(mesh):
-    check_batch(mesh, DataConfig(rows_multiple_of=8), accumulate=2)
-    for rows, accumulate, needed in ((8, 4, 16), (6, 1, 4), (2, 1, 4)):
+    check_batch(mesh, DataConfig(rows_multiple_of=8), parts=2)
+    for rows, parts, needed in ((8, 4, 16), (6, 1, 4), (2, 1, 4)):
         with pytest.raises(ConfigError) as caught:
-            check_batch(mesh, DataConfig(rows_multiple_of=rows), accumulate)
+            check_batch(mesh, DataConfig(rows_multiple_of=rows), parts)
         message = str(caught.value)
         assert f"config.data.rows_multiple_of = {rows}" in message
         assert "slices * data * fsdp = 4 devices" in message
-        assert f"training.accumulate = {accumulate}" in message
+        assert f"training.accumulate = {parts}" in message
         assert f"Set it to a multiple of {needed}." in message
 
 
 def test_lengths_must_fit_devices():
     mesh = make_mesh(MeshConfig(data=2, sequence=4))
-    check_batch(mesh, DataConfig(lengths_multiple_of=8), accumulate=1)
+    check_batch(mesh, DataConfig(lengths_multiple_of=8), parts=1)
     with pytest.raises(
         ConfigError, match=r"lengths_multiple_of = 2: .*sequence = 4 devices. Set it to a multiple of 4"
     ):
-        check_batch(mesh, DataConfig(lengths_multiple_of=2), accumulate=1)
+        check_batch(mesh, DataConfig(lengths_multiple_of=2), parts=1)
 
 
 def test_parameters_must_fit_the_mesh(mesh):

@@ -270,9 +270,8 @@ def row_shards(mesh: Mesh) -> int:
     return math.prod(mesh.shape[axis] for axis in USED.batch)
 
 
-def check_batch(mesh: Mesh, data: DataConfig, accumulate: int | None) -> None:
+def check_batch(mesh: Mesh, data: DataConfig, parts: int) -> None:
     """Raises ConfigError unless every part of every batch can be split over the mesh."""
-    parts = accumulate or 1
     if data.lengths_multiple_of % mesh.shape["sequence"]:
         raise ConfigError(
             "data.lengths_multiple_of",

@@ -178,6 +178,11 @@ class TrainingConfig:
         0, "Steps of profiler trace taken after warm-up, written to WORKDIR/profile.", at_least=0
     )
 
+    @property
+    def parts(self) -> int:
+        """Parts a batch must be divisible into: those asked for."""
+        return self.accumulate or 1
+
 
 @dataclasses.dataclass
 class EvaluationConfig:

@@ -248,7 +248,7 @@ def _check_tokenizer(config: Config) -> None:
 
 def _check_training(config: Config) -> None:
     data, optimizer, evaluation, checkpoint = config.data, config.optimizer, config.evaluation, config.checkpoint
-    if data.rows_multiple_of % (config.training.accumulate or 1):
+    if data.rows_multiple_of % config.training.parts:
         raise ConfigError(
             "training.accumulate",
             config.training.accumulate,

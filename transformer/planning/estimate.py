@@ -32,7 +32,7 @@ def estimate(config: Config, shape: Shape, parameters: int, topology: Topology, 
       config: whose mesh sizes are all given, none -1.
       cores: devices that JAX has for a chip.
     """
-    mesh, parts = config.mesh, config.training.accumulate or 1
+    mesh, parts = config.mesh, config.training.parts
     copies = mesh.slices * mesh.data * mesh.sequence
     devices = topology.chips * cores
     alone = config.model.architecture == "language_model"

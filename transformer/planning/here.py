@@ -30,6 +30,7 @@ class Here:
 
     devices: str
     batch: str
+    parts: int  # that a step takes it in
     parameters: int
     memory: Memory
     available: int
@@ -62,6 +63,7 @@ def plan_here(task: Task) -> Here:
     return Here(
         devices=f"{len(devices)} x {devices[0].device_kind}",
         batch=str(task.shape),
+        parts=task.config.training.parts,
         parameters=blueprint.count(task.trainer.blueprint.shapes()),
         memory=Memory.of(step.state, task.batch(), step.sizes),
         available=_available(devices),

@@ -92,7 +92,7 @@ def advice(
     less = {"none": ("all_but_products, or all",), "all_but_products": ("all",), "all": ()}[config.model.remat]
     kept = [f"Keep less for the backward pass: --config.model.remat={values}." for values in less]
     parts = (
-        f"Take the batch in parts: --config.training.accumulate={2 * (config.training.accumulate or 1)}, or more; "
+        f"Take the batch in parts: --config.training.accumulate={2 * config.training.parts}, or more; "
         "--config.data.rows_multiple_of must be a multiple of it."
     )
     rows = "pack_length" if of_packed_rows(config) else "max_length"

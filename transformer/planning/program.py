@@ -46,7 +46,7 @@ class Task:
         config = config_module.validate(config)
         attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh, devices)
-        sharding.check_batch(mesh, config.data, config.training.accumulate)
+        sharding.check_batch(mesh, config.data, config.training.parts)
         kernel_choice.check(config.model, sharding.platform_of(mesh))
         sizes = vocabulary(config)
         sharding.check_model(mesh, config.model, sizes)

@@ -41,7 +41,8 @@ def _header(plan: Plan) -> str:
 
 def here(plan: Here) -> str:
     """Memory on this machine."""
-    head = f"{plan.devices}: {plan.parameters:,} parameters; batch {plan.batch} (rows x lengths)"
+    parts = f" in {plan.parts} parts" if plan.parts > 1 else ""
+    head = f"{plan.devices}: {plan.parameters:,} parameters; batch {plan.batch} (rows x lengths){parts}"
     memory = _memory(plan.memory, plan.available, "fits" if plan.fits else "does not fit")
     return f"{head}\n\n{memory}\n"
 

@@ -60,7 +60,7 @@ class Run:
             bleu_metric(config.data.target_language)
         attention_class(config.model)
         mesh = sharding.make_mesh(config.mesh)
-        sharding.check_batch(mesh, config.data, config.training.accumulate)
+        sharding.check_batch(mesh, config.data, config.training.parts)
         kernel_choice.check(config.model, sharding.platform_of(mesh))
         Trainable.of(config.transfer, _any_blueprint(config))  # before the data is prepared
         saved = _newest(workdir)
