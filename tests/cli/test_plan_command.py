@@ -97,8 +97,8 @@ SMALL = ["--config.model.d_model=16", "--config.model.d_ff=32", "--config.model.
 
 def test_the_memory_of_a_step_on_this_machine(tmp_path, capsys):
     output = tmp_path / "plan.json"
-    in_two = "--config.training.accumulate=2"
-    main(["plan", "--config=phrasebook", "--topology=here", f"--json={output}", in_two, *SMALL])
+    in_two = ["--config.training.accumulate=2", "--config.data.rows_multiple_of=16"]
+    main(["plan", "--config=phrasebook", "--topology=here", f"--json={output}", *in_two, *SMALL])
     told, record = capsys.readouterr().out, json.loads(output.read_text())
     assert record["parts"] == 2 and "(rows x lengths) in 2 parts" in told
     [parameters] = re.findall(r"cpu: ([\d,]+) parameters", told)

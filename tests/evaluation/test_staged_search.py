@@ -142,7 +142,7 @@ def test_nothing_is_found_for_rows_that_only_fill_up(mesh):
 
 
 def test_groups_searched_together_are_those_searched_alone(mesh, monkeypatch):
-    """Two at a time, on a CPU of two cores; `progress` hears of all; who leaves off does not wait for the rest."""
+    """Several at a time, on a CPU of two cores; `progress` hears of all; who leaves off does not wait for the rest."""
     blueprint = blueprint_of(tiny())
     search = Search([blueprint], mesh)
     with jax.set_mesh(mesh):
@@ -154,7 +154,7 @@ def test_groups_searched_together_are_those_searched_alone(mesh, monkeypatch):
     search._search = lambda *given: threads.add(threading.current_thread()) or one(*given)
     together = search(weights, sentences(), settings, progress=seen.append)
     assert sum(seen) == len(sentences()) and len(seen) > 2
-    assert threading.current_thread() not in threads and len(threads) == 2
+    assert threading.current_thread() not in threads and len(threads) == module.AT_A_TIME
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0})
     assert search(weights, sentences(), settings) == together
     assert threading.current_thread() in threads
