@@ -37,9 +37,9 @@ FEW_ROWS = (1, 8, 32)
 LAST_ROWS = 8
 # Tokens there is room for in the first stages of a search; after them, twice as many in each.
 ROOMS = (16, 32, 96)
-# Groups that are searched at a time by a CPU of several cores. A search keeps two cores busy for two thirds of its time:
-# small products are done by one, and between stages none has anything to do. Two together took a corpus in two thirds
-# of the time, three in 3% less again. They hold three caches.
+# Groups that are searched at a time by a CPU of several cores. A search keeps two cores busy for two thirds of its
+# time: small products are done by one, and between stages none has anything to do. Two together took a corpus in two
+# thirds of the time, three in 3% less again. They hold three caches.
 AT_A_TIME = 3
 
 Weights = list[DecodingWeights]
