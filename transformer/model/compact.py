@@ -24,8 +24,8 @@ class Compact:
     127 steps of the largest of a row: XLA's products of int8 and int8 take 0.45 of the time that float32 takes for 1
     to 8 rows and 0.65 for 32 to 256; unpacked to float32 in the product they take 2 to 4 times as long as float32. In
     bfloat16 it is 0.65, 0.6 and 0.52: the better choice for many rows (24 matrices of 512 x 2048 and one of 512 x
-    32,000, 2 cores of an AMD EPYC with AVX-512, jax 0.10.2). With jax 0.12 int8 products take half of that, and a base
-    model is fastest in int8 for any number of rows (benchmarks/README.md).
+    32,000, 2 cores of an AMD EPYC with AVX-512, jax 0.10.2). With jax 0.12 int8 takes half of that from 128 rows on,
+    and a base model is fastest in int8 for any number of rows (benchmarks/README.md).
     """
 
     values_OI: jax.Array  # bfloat16 or int8
