@@ -12,8 +12,9 @@ products are timed in the same process, before and after, as the ceiling.
 With --peers the same shapes are run by CTranslate2 in float32 and int8 and by Hugging Face's Marian class in float32,
 where they are installed (`pip install ctranslate2 torch transformers`), under --peers-python (this Python when unset)
 with as many threads. Every side is a process of its own, which waits while the others run: they run in turns, in the
-same minutes and on the same cores, all with huge pages. Medians of the turns; a ratio is a peer's seconds over those of
-ours. Prints the machine, a table and, as its last line, one JSON object.
+same minutes and on the same cores, all with huge pages. Medians of the turns, in each of which a translation that is
+not counted goes before; a ratio is a peer's seconds over those of ours. Prints the machine, a table and, as its last
+line, one JSON object.
 """
 
 import argparse

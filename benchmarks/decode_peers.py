@@ -142,7 +142,7 @@ PACKAGES = {
 def serve(translate: Translate, length: int, wanted: int) -> None:
     """Translates for every line of stdin, "BEAM ROWS", twice; prints the seconds of the second time.
 
-    The first after a wait takes up to a third longer, with another process's data in the caches.
+    The first after a wait takes up to a third longer.
     """
     for line in sys.stdin:
         beam_size, rows = map(int, line.split())

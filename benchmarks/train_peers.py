@@ -233,8 +233,8 @@ def print_versions() -> None:
 def serve(step: Step) -> dict[str, float]:
     """Takes steps for every line of stdin, SECONDS: for so long, at least one; prints the seconds of each.
 
-    Before, it warms up and prints "ready". The first step after a wait is not counted: with another process's data in
-    the caches it takes a fifth longer. What it returns, when there is nothing more, is what it has to report.
+    Before, it warms up and prints "ready". The first step after a wait is not counted: it takes up to a fifth longer.
+    What it returns, when there is nothing more, is what it has to report.
     """
     losses, times = [], []
 

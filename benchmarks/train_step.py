@@ -13,8 +13,8 @@ With --peers the same steps are taken by PyTorch, written by hand, as it is and 
 Face's Marian class and JoeyNMT, where they are installed, under --peers-python (this Python when unset) with as many
 threads: `pip install torch transformers joeynmt importlib_metadata` (JoeyNMT needs the last and does not say so). Every
 side of a case is a process of its own, which waits while the others run: they run in turns, in the same minutes and on
-the same cores, all with huge pages. Medians of the steps of all turns; ours/peer is how many times as fast ours is.
-train_peers.py says how the peers differ. About ten minutes.
+the same cores, all with huge pages. Medians of the steps of all turns but the first of each; ours/peer is how many
+times as fast ours is. train_peers.py says how the peers differ. About ten minutes.
 
 --memory prints what takes the memory of a step, see `memory_parts`. With --accumulate=1,4 our side takes a batch whole,
 and in four parts one after the other; else in as many as a run does by itself, see `training.accumulate`.

@@ -32,8 +32,9 @@ def define_precision(values: flags.FlagValues) -> None:
         "precision",
         None,
         ["float32", "bfloat16", "int8"],
-        "Of the products, short for --config.decoding.precision. On a CPU with AVX-512 bfloat16 and int8 are faster "
-        "than float32, but not in greedy search of one sentence; one without instructions for bfloat16 takes float32.",
+        "Of the products, short for --config.decoding.precision. On a CPU with AVX-512 bfloat16 is faster than "
+        "float32, but not in greedy search of one sentence, and int8 for wide models only, most with jax 0.12; one "
+        "without instructions for bfloat16 takes float32.",
         flag_values=values,
     )
 

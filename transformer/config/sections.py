@@ -228,12 +228,13 @@ class DecodingConfig:
         ("gnmt", "power"),
     )
     extra_length: int = option(50, "Longest output: this many tokens more than the input.", above=0)
-    batch_size: int = option(64, "Sentences translated together; a CPU may do two such groups at a time.", above=0)
+    batch_size: int = option(64, "Sentences translated together; a CPU may do three such groups at a time.", above=0)
     precision: str = option(
         "model",
         "Of products: float32, bfloat16 or int8 (weights and what they multiply in whole numbers up to 127). On "
-        "a CPU with AVX-512 both are faster than float32, but not in greedy search of one sentence; one without "
-        "instructions for bfloat16 takes float32 for it. model: model.dtype.",
+        "a CPU with AVX-512 bfloat16 is faster than float32, but not in greedy search of one sentence, and int8 for "
+        "wide models only, most with jax 0.12; one without instructions for bfloat16 takes float32 for it. "
+        "model: model.dtype.",
         ("model", "float32", "bfloat16", "int8"),
     )
 

@@ -12,7 +12,8 @@ from transformer.cores import cores
 # The activations of more go out to memory between the operations of a layer, into pages that are zeroed for every step;
 # with less, starting operations and adding up gradients shows, so that wide models get no fewer than 256. On two cores
 # with caches of 512 KiB the base model, 64 pairs of 32 + 32 tokens, takes 11.5 s and 2,078 MB in four parts, 12.6 s and
-# 2,729 MB whole (benchmarks/train_step.py).
+# 2,729 MB whole; on two with 1 MiB and AVX-512 it takes as long both ways, in 2,044 and 2,749 MB
+# (benchmarks/train_step.py).
 NUMBERS_A_CORE, LEAST_POSITIONS = 2**17, 256
 
 

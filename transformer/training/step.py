@@ -202,7 +202,7 @@ class Trainer:
         parts = parts_of(self.config, self.mesh, *max(shapes))
         batch_size = batch["targets"].shape[0]
         if parts > 1 and self.config.training.accumulate is None:
-            logging.info("Batches of %s rows are taken in %s parts, in which they are faster.", batch_size, parts)
+            logging.info("Batches of %s rows are taken in %s parts, for less memory.", batch_size, parts)
         rows_B = sharding.place(jax.lax.iota(jnp.uint32, batch_size), "batch")
 
         # Adapters are added once a step, and the gradient of the sums is led back to them once a step.
