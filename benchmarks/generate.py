@@ -32,7 +32,7 @@ import numpy as np
 from machine import machine
 
 from transformer import sharding
-from transformer.cli.process import MALLOC
+from transformer.cli.own_process import MALLOC
 from transformer.config import MeshConfig, ModelConfig
 from transformer.data.tokenizer import EOS
 from transformer.data.vocabulary import SPECIAL_NAMES, Leading, TextStream

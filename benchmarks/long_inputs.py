@@ -23,7 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from machine import machine
 
-from transformer.cli.process import MALLOC
+from transformer.cli.own_process import MALLOC
 from transformer.model import blockwise
 from transformer.model.attention import attention_weights
 from transformer.model.masks import Causal, Mask, Places, SameSegment

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Collection, Mapping
 
-from transformer.cli.process import MALLOC
+from transformer.cli.own_process import MALLOC
 
 
 class Side:

@@ -89,14 +89,14 @@ def main() -> None:
     verb, end = sys.argv[1], []
     recorder = Recorder(float(os.environ["STARTUP_BEGAN"]))
     # Unlike the clock of a process, that of the machine goes on through a restart.
-    recorder.add("Python, and the restart for huge pages", float(os.environ["STARTUP_BEGAN"]), _ENTERED)
-    cli = recorder.call("import the command line", importlib.import_module, "transformer.cli.main")
+    own_process = importlib.import_module("transformer.cli.own_process")
+    own_process.restart_with_huge_pages()
+    recorder.add("Python, and the restart for huge pages", float(os.environ["STARTUP_BEGAN"]), time.time())
+    recorder.call("import the command line", importlib.import_module, "transformer.cli.verbs")
     process = importlib.import_module("transformer.cli.process")
     start = process.start
 
     def started(given: object) -> None:
-        if given.may_restart:
-            process.restart_with_huge_pages()
         recorder.call("import jax, and devices", _start, start, given)
         _watch(recorder, verb)
         if verb == "train":
@@ -104,7 +104,7 @@ def main() -> None:
 
     process.start = started
     try:
-        cli.main()
+        importlib.import_module("transformer.cli.main").main()
     finally:
         phases = recorder.phases(end[0] if end else time.time())
         Path(os.environ["STARTUP_RESULT"]).write_text(json.dumps(phases))

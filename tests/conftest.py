@@ -58,6 +58,15 @@ def pytest_runtest_protocol(item):
     return result
 
 
+@pytest.fixture(autouse=True)
+def nothing_kept(monkeypatch):
+    """No program is kept for the next test: what a test puts in the place of a function is not seen by its name."""
+    from transformer.evaluation import kept_programs
+
+    monkeypatch.setattr(kept_programs, "_folder", None)
+    monkeypatch.setattr(kept_programs, "keep_in", lambda folder, processor="": None)
+
+
 # --- skipped tests: each must be in allowed_skips.txt, so that none goes quiet unseen ---
 
 _ALLOWED = Path(__file__).with_name("allowed_skips.txt")

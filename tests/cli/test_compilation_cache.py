@@ -13,27 +13,38 @@ import transformer.config
 from transformer.cli import compilation_cache
 
 CLONE = Path(transformer.config.__file__).parents[2]
-# A command, then: its output, which of its programs were read from the cache and which not, and what was imported.
-COMMAND = """
+# What is run, then: its output, which of its programs were read from JAX's cache and which not, and what was imported.
+PROGRAM = """
 import json, sys
 from jax import monitoring
 events = []
 monitoring.register_event_listener(lambda event, **details: events.append(event))
-from transformer.cli.main import main
-main(sys.argv[1:])
+WHAT
 modules = sorted({name.split(".")[0] for name in sys.modules} | {name for name in sys.modules if "transformer" in name})
 hits, misses = (events.count(f"/jax/compilation_cache/cache_{what}") for what in ("hits", "misses"))
 print(json.dumps({"hits": hits, "misses": misses, "modules": modules}))
 """
 
 
-def run(home: Path, *words: str, **variables: str) -> tuple[list[str], dict, str]:
-    """The lines a command prints, what is known of its programs, and its stderr."""
+TRANSLATE = """
+from transformer.cli.main import main
+main(sys.argv[1:])
+"""
+OTHER = """
+import jax
+from transformer.cli import compilation_cache
+compilation_cache.set_up()
+print(jax.jit(lambda x: jax.numpy.sin(x).sum())(jax.numpy.arange(5.0)))
+"""
+
+
+def run(home: Path, what: str, *words: str, **variables: str) -> tuple[list[str], dict, str]:
+    """The lines that are printed, what is known of the programs, and stderr."""
     environment = os.environ | {"PYTHONPATH": str(CLONE), "HOME": str(home)} | variables
     settings = {"JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "XDG_CACHE_HOME"}
     for name in settings - set(variables):
         environment.pop(name, None)
-    command = [sys.executable, "-c", COMMAND, *words]
+    command = [sys.executable, "-c", PROGRAM.replace("WHAT", what), *words]
     given = "anna is very tall\n"
     done = subprocess.run(command, env=environment, input=given, capture_output=True, text=True, check=True)
     *lines, programs = done.stdout.splitlines()
@@ -41,15 +52,25 @@ def run(home: Path, *words: str, **variables: str) -> tuple[list[str], dict, str
 
 
 def translate(home: Path, **variables: str) -> tuple[list[str], dict, str]:
-    return run(home, "translate", f"--workdir={tiny_run.trained()}", "--cpu_devices=1", **variables)
+    return run(home, TRANSLATE, "translate", f"--workdir={tiny_run.trained()}", "--cpu_devices=1", **variables)
 
 
-def test_a_second_command_finds_every_program(tmp_path):
-    first, cold, _ = translate(tmp_path)
-    second, warm, _ = translate(tmp_path)
+def test_what_is_compiled_once_is_found_again(tmp_path):
+    first, cold, _ = run(tmp_path, OTHER)
+    second, warm, _ = run(tmp_path, OTHER)
     assert first == second
     assert cold["misses"] > 0
     assert (warm["hits"], warm["misses"]) == (cold["misses"] + cold["hits"], 0)
+
+
+def test_of_what_translates_nothing_is_kept_twice(tmp_path):
+    """Kept whole, it need not be in JAX's cache too."""
+    first, cold, _ = translate(tmp_path)
+    second, warm, _ = translate(tmp_path)
+    assert first == second
+    assert [programs[what] for programs in (cold, warm) for what in ("hits", "misses")] == [0, 0, 0, 0]
+    (processor,) = (tmp_path / ".cache/transformer/xla").iterdir()
+    assert [path.name for path in processor.iterdir()] == ["whole"]
 
 
 def test_translating_imports_nothing_that_it_does_not_need(tmp_path):
@@ -75,7 +96,9 @@ def test_where_programs_are_kept(tmp_path, monkeypatch):
 def test_a_folder_chosen_is_used_as_it_is(tmp_path):
     chosen = tmp_path / "chosen"
     translate(tmp_path, JAX_COMPILATION_CACHE_DIR=str(chosen))
-    assert any(path.name.endswith("-cache") for path in chosen.iterdir())
+    run(tmp_path, OTHER, JAX_COMPILATION_CACHE_DIR=str(chosen))
+    assert list(chosen.glob("whole/*/*"))
+    assert list(chosen.glob("*-cache"))
     assert not (tmp_path / ".cache").exists()
 
 

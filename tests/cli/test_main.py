@@ -8,7 +8,7 @@ import pytest
 
 import transformer.config
 from transformer.cli import main as command
-from transformer.cli import verb
+from transformer.cli import own_process, verb, verbs
 from transformer.cli.usage import UsageError
 
 CLONE = Path(transformer.config.__file__).parents[2]
@@ -26,7 +26,7 @@ def run(capsys, *words):
 
 def probe(monkeypatch, action):
     probe = verb.Verb("probe", "Try.", "Tries.", lambda values: None, action)
-    monkeypatch.setattr(command, "VERBS", (probe,))
+    monkeypatch.setattr(verbs, "VERBS", (probe,))
 
 
 def test_an_interrupted_process_of_several_does_not_wait_for_them(monkeypatch, capsys):
@@ -66,10 +66,10 @@ def test_help_lists_every_verb(capsys):
     for word in ("--help", "-h", "help"):
         code, out, err = run(capsys, word)
         assert (code, err) == (0, "")
-        assert all(f"  {verb.name} " in out and verb.summary in out for verb in command.VERBS)
+        assert all(f"  {verb.name} " in out and verb.summary in out for verb in verbs.VERBS)
 
 
-@pytest.mark.parametrize("name", [verb.name for verb in command.VERBS])
+@pytest.mark.parametrize("name", [verb.name for verb in verbs.VERBS])
 def test_every_verb_has_help_with_examples(capsys, name):
     code, out, _ = run(capsys, name, "--config.nonsense", "--help")
     assert code == 0
@@ -128,12 +128,14 @@ def test_interrupt_is_quiet(monkeypatch, capsys):
 
 
 def test_only_a_process_of_its_own_may_restart(monkeypatch):
-    seen = []
-    probe(monkeypatch, lambda given: seen.append(given.may_restart))
+    probe(monkeypatch, lambda given: None)
+    restarts = []
+    monkeypatch.setattr(own_process, "restart_with_huge_pages", lambda: restarts.append(sys.argv))
     command.main(["probe"])
+    assert restarts == []
     monkeypatch.setattr(sys, "argv", ["transformer", "probe"])
     command.main()
-    assert seen == [False, True]
+    assert restarts == [["transformer", "probe"]]
 
 
 def start(*words, folder):
@@ -154,8 +156,8 @@ def test_train_py_is_the_verb_train(tmp_path, capsys):
 
 
 LONG = """
-from transformer.cli import main, verb
-main.VERBS = (verb.Verb("long", "", "", lambda values: None, lambda given: print("line\\n" * 1_000_000)),)
+from transformer.cli import main, verb, verbs
+verbs.VERBS = (verb.Verb("long", "", "", lambda values: None, lambda given: print("line\\n" * 1_000_000)),)
 main.main()
 """
 

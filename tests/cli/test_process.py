@@ -1,4 +1,3 @@
-import json
 import logging
 import os
 import subprocess
@@ -14,75 +13,6 @@ from transformer.cli import arguments, process
 from transformer.cli.verb import Verb
 
 CLONE = Path(transformer.config.__file__).parents[2]
-
-
-@pytest.fixture
-def restarts(monkeypatch):
-    """The command lines this process would have been replaced by, on a CPU with huge pages."""
-    found = []
-    monkeypatch.setattr(os, "execv", lambda program, words: found.append(words))
-    monkeypatch.setattr(process, "has_huge_pages", lambda: True)
-    monkeypatch.setenv("JAX_PLATFORMS", "cpu")
-    monkeypatch.delenv("GLIBC_TUNABLES")
-    return found
-
-
-def test_restarts_once_with_the_same_words(restarts, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "orig_argv", ["python", "-m", "transformer", "train", "--workdir=a b", ""])
-    process.restart_with_huge_pages()
-    process.restart_with_huge_pages()
-    assert restarts == [[sys.executable, "-m", "transformer", "train", "--workdir=a b", ""]]
-    assert capsys.readouterr().err.count("\n") == 1
-
-
-def test_keeps_other_tunables(restarts, monkeypatch):
-    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.check=1")
-    process.restart_with_huge_pages()
-    assert os.environ["GLIBC_TUNABLES"] == f"glibc.malloc.check=1:{process.MALLOC}"
-
-
-@pytest.mark.parametrize(
-    ("name", "value"),
-    [("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0"), ("JAX_PLATFORMS", "tpu"), ("JAX_PLATFORMS", "cuda,cpu")],
-)
-def test_stays_when_chosen_otherwise(restarts, monkeypatch, name, value):
-    monkeypatch.setenv(name, value)
-    process.restart_with_huge_pages()
-    assert restarts == []
-
-
-PROGRAM = """
-import json, os, sys
-from transformer.cli import process
-print(os.getpid(), flush=True)
-process.restart_with_huge_pages()
-print(json.dumps([os.environ.get("GLIBC_TUNABLES"), sys.argv[1:], sys.stdin.read()]))
-"""
-
-
-@pytest.mark.parametrize("form", ["file", "module"])
-def test_a_real_process_restarts_in_place(tmp_path, form):
-    (tmp_path / "program.py").write_text(PROGRAM)
-    words = ["program.py"] if form == "file" else ["-m", "program"]
-    environment = os.environ | {"PYTHONPATH": str(CLONE), "JAX_PLATFORMS": "cpu"}
-    del environment["GLIBC_TUNABLES"]
-    done = subprocess.run(
-        [sys.executable, *words, "--x=a b", "", "'"],
-        cwd=tmp_path,
-        env=environment,
-        input="text",
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    *identities, result = done.stdout.splitlines()
-    if process.has_huge_pages():
-        assert len(identities) == 2
-        assert json.loads(result) == [process.MALLOC, ["--x=a b", "", "'"], "text"]
-    else:
-        assert len(identities) == 1
-        assert json.loads(result) == [None, ["--x=a b", "", "'"], "text"]
-    assert len(set(identities)) == 1  # so that signals and job control still reach it
 
 
 STARTED = """

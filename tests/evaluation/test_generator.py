@@ -153,21 +153,21 @@ def test_a_penalty_looks_back_on_prompt_and_text(case):
 
 def test_few_shapes_are_compiled(generator):
     programs = generator.rollout.programs
-    before = programs.start._cache_size(), programs.advance._cache_size()
+    before = programs.start.count(), programs.advance.count()
     lengths = range(1, 60, 3)
     generator.generate(["a" * length for length in lengths], max_tokens=5, sampling=GREEDY)
     for length in lengths:
         generator.generate(["a" * length], max_tokens=5 + length % 7, sampling=GREEDY)
-    after = programs.start._cache_size(), programs.advance._cache_size()
+    after = programs.start.count(), programs.advance.count()
     # Prompts up to 16, 32 and 64; alone or in a group of 32.
     assert max(b - a for a, b in zip(before, after, strict=True)) <= 4
 
 
 def test_other_values_of_settings_compile_nothing(generator):
     generator.generate(["abc"], max_tokens=3, sampling=Sampling(0.5, top_k=3))
-    compiled = generator.rollout.programs.advance._cache_size()
+    compiled = generator.rollout.programs.advance.count()
     generator.generate(["abc"], max_tokens=7, sampling=Sampling(0.7, top_k=5), seed=9)
-    assert generator.rollout.programs.advance._cache_size() == compiled
+    assert generator.rollout.programs.advance.count() == compiled
 
 
 def test_learned_positions_are_slid_along():

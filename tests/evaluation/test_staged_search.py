@@ -90,7 +90,7 @@ def test_stages_and_leaving_change_nothing(beam_size, count, members, mesh, monk
     programs = search._programs
     grown, narrowed = [], []
     grow, narrow = programs.grow, programs.narrow
-    programs.grow = lambda state, strategy, tokens: grown.append(tokens) or grow(state, strategy, tokens)
+    programs.grow = lambda state, **static: grown.append(static["tokens"]) or grow(state, **static)
     programs.narrow = lambda state, rows: narrowed.append(len(rows)) or narrow(state, rows)
     settings = DecodingConfig(beam_size=beam_size, extra_length=EXTRA, batch_size=10)
     with jax.set_mesh(mesh):
@@ -128,8 +128,8 @@ def test_nothing_is_found_for_rows_that_only_fill_up(mesh):
     seen, done = [], []
     start = search._programs.start
 
-    def watched(*arguments):
-        state = start(*arguments)
+    def watched(*arguments, **static):
+        state = start(*arguments, **static)
         done.append(np.asarray(state.done_B).tolist())
         return state
 
@@ -162,7 +162,7 @@ def test_groups_searched_together_are_those_searched_alone(mesh, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1})
     stages = []
     advance = search._programs.advance
-    search._programs.advance = lambda *given: stages.append(1) or advance(*given)
+    search._programs.advance = lambda *given, **static: stages.append(1) or advance(*given, **static)
 
     def leave(done):
         raise KeyboardInterrupt

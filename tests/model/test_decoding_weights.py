@@ -78,7 +78,7 @@ def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
 def test_a_cpu_without_instructions_for_bfloat16_takes_float32(dtype, precision, monkeypatch):
     monkeypatch.setattr(cores, "have_bfloat16", lambda: False)
     blueprint = in_precision(blueprint_of(tiny(dtype=dtype)), precision)
-    assert blueprint.bind(blueprint.shapes()).config.dtype == "float32"
+    assert blueprint.config().dtype == "float32"
     params = jax.tree.map(jnp.asarray, random_params(blueprint))
     weights = prepare(blueprint, params, precision)
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}

@@ -14,7 +14,7 @@ from transformer.training import storage
 from transformer.training.workdir import Workdir
 
 
-def parse(verb: Verb, words: list[str], may_restart: bool = False) -> Arguments:
+def parse(verb: Verb, words: list[str]) -> Arguments:
     """Reads the words after the verb.
 
     Raises:
@@ -33,7 +33,7 @@ def parse(verb: Verb, words: list[str], may_restart: bool = False) -> Arguments:
         raise UsageError(f"{error}\nSee `transformer {verb.name} --help`.") from None
     if rest:
         raise UsageError(f"Unexpected {rest[0]!r}: `transformer {verb.name}` takes flags only, such as --workdir=DIR.")
-    return Arguments(values, found, may_restart)
+    return Arguments(values, found)
 
 
 def _define(verb: Verb) -> flags.FlagValues:

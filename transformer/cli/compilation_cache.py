@@ -21,6 +21,8 @@ def set_up() -> None:
     """Tells JAX where to keep programs. Where nothing can be kept it says so, and all else is the same."""
     import jax  # here, so that `--help` need not wait for it
 
+    from transformer.evaluation import kept_programs
+
     chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
     if chosen == "":
         return  # none is wanted
@@ -37,6 +39,8 @@ def set_up() -> None:
             "%s cannot be written (%s): %s. Set JAX_COMPILATION_CACHE_DIR to a folder that can.", folder, obstacle, kept
         )
     jax.config.update("jax_compilation_cache_dir", None if obstacle and not readable else folder)
+    if "://" not in folder and (obstacle is None or readable) and jax.config.jax_enable_compilation_cache:
+        kept_programs.keep_in(Path(folder, "whole"), _processor())
     # By itself JAX leaves out what compiled within a second; of such programs there are many before a first step.
     if obstacle is not None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", math.inf)

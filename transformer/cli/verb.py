@@ -1,4 +1,4 @@
-"""What a verb of the command line is. Each has a file of its own here; `main.VERBS` lists them."""
+"""What a verb of the command line is. Each has a file of its own here; `verbs.VERBS` lists them."""
 
 import dataclasses
 from collections.abc import Callable
@@ -17,12 +17,10 @@ class Arguments:
     Attributes:
       flags: the verb's own.
       overrides: the `--config.FIELD=VALUE`s in the order given.
-      may_restart: the process is ours, so it may replace itself (`process.start`).
     """
 
     flags: flags.FlagValues
     overrides: tuple[Override, ...]
-    may_restart: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

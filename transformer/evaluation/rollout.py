@@ -121,7 +121,7 @@ class Rollout:
         with jax.set_mesh(self._mesh):
             prompts, of_rows = self._place(_prompts(texts, self._mesh)), self._place(_of_rows(texts, rows))
             seen_BV = self._place({"seen": self._seen(texts, rows)})["seen"] if sampling.looks_back else None
-            state = self.programs.start(weights, prompts, of_rows, seen_BV, capacity)
+            state = self.programs.start(weights, prompts, of_rows, seen_BV, capacity=capacity)
         done = 0
         while done < room and not all(text.ended for text in texts):
             wanted = min(chunk, room - done, capacity - done)
@@ -139,7 +139,7 @@ class Rollout:
             yield count
             if done == capacity < room:
                 with jax.set_mesh(self._mesh):
-                    state = self.programs.grow(state, capacity)
+                    state = self.programs.grow(state, columns=capacity)
                 capacity *= 2
 
     def _capacity(self, rows: int, room: int) -> int:

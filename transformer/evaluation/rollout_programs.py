@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from transformer import sharding
 from transformer.data.tokenizer import BOS, EOS, PAD
 from transformer.decoding.sampling import Values, draw, log_probabilities
-from transformer.model.blueprint import Blueprint
+from transformer.evaluation.kept_programs import KeptProgram
+from transformer.model.blueprint import Blueprint, Params
 from transformer.model.decoding_weights import DecodingWeights, bind, prepare
 from transformer.model.transformer import DecoderCache
 
@@ -45,10 +46,14 @@ class RolloutPrograms:
 
     def __init__(self, blueprint: Blueprint):
         self._blueprint = blueprint
-        self.prepare = jax.jit(lambda params: prepare(blueprint, params))
-        self.start = jax.jit(self._start, static_argnames="capacity")
-        self.advance = jax.jit(self._advance, donate_argnames="state")
-        self.grow = jax.jit(self._grow, static_argnames="columns")
+        model = [blueprint.description()]
+        self.prepare = KeptProgram(self._prepare, model)
+        self.start = KeptProgram(self._start, model, static=("capacity",))
+        self.advance = KeptProgram(self._advance, model, donate=(1,))
+        self.grow = KeptProgram(self._grow, model, static=("columns",))
+
+    def _prepare(self, params: Params) -> DecodingWeights:
+        return prepare(self._blueprint, params)
 
     def _start(
         self,

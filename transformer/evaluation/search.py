@@ -66,7 +66,7 @@ class Search:
     def __init__(self, blueprints: Sequence[Blueprint], mesh: Mesh, precision: str = "model"):
         blueprints = [in_precision(blueprint, precision) for blueprint in blueprints]
         self._mesh = mesh
-        configs = [blueprint.bind(blueprint.shapes()).config for blueprint in blueprints]
+        configs = [blueprint.config() for blueprint in blueprints]
         self._longest = min((config.max_length for config in configs if config.positions == "learned"), default=None)
         self._programs = SearchPrograms(blueprints, precision)
         self._starting = threading.Lock()  # held while a program is compiled and started, not while it runs
@@ -178,11 +178,18 @@ class Search:
         results: list[list[Found]] = [[] for _ in range(count)]
         numbers = np.arange(count)  # of the rows that are still there; -1: only fills up
         with self._starting:
-            state = programs.start(weights, group.arrays, strategy, group.read, group.max_length, rooms[0])
+            state = programs.start(
+                weights,
+                group.arrays,
+                strategy=strategy,
+                read=group.read,
+                max_length=group.max_length,
+                room=rooms[0],
+            )
         while not stop.is_set():
             few = group.last_rows if len(numbers) > group.last_rows else 0
             with self._starting:
-                state, seen = programs.advance(weights, state, np.int32(few), strategy)
+                state, seen = programs.advance(weights, state, np.int32(few), strategy=strategy)
             seen = sharding.to_host(seen)
             for row in np.flatnonzero(seen.done_B):
                 if numbers[row] >= 0:
@@ -199,7 +206,7 @@ class Search:
                     state, numbers = programs.narrow(state, kept), numbers[kept]
                 if seen.position == rooms[0]:
                     room, *rooms = rooms
-                    state = programs.grow(state, strategy, rooms[0] - room)
+                    state = programs.grow(state, strategy=strategy, tokens=rooms[0] - room)
         return results
 
 

@@ -15,6 +15,7 @@ from transformer.decoding import stages
 from transformer.decoding.ensemble import ensemble
 from transformer.decoding.stages import State, Strategy
 from transformer.decoding.step import Hypotheses, Step
+from transformer.evaluation.kept_programs import KeptProgram
 from transformer.model.blueprint import Blueprint
 from transformer.model.decoding_weights import DecodingWeights, bind, prepare
 from transformer.model.masks import Places
@@ -45,11 +46,12 @@ class SearchPrograms:
     def __init__(self, blueprints: Sequence[Blueprint], precision: str):
         self._blueprints = tuple(blueprints)
         self._precision = precision
-        self.prepare = jax.jit(self._prepare)
-        self.start = jax.jit(self._start, static_argnames=("strategy", "read", "max_length", "room"))
-        self.advance = jax.jit(self._advance, static_argnames="strategy", donate_argnames="state")
-        self.grow = jax.jit(self._grow, static_argnames=("strategy", "tokens"))
-        self.narrow = jax.jit(stages.of_rows)
+        models = [*(blueprint.description() for blueprint in blueprints), precision]
+        self.prepare = KeptProgram(self._prepare, models)
+        self.start = KeptProgram(self._start, models, static=("strategy", "read", "max_length", "room"))
+        self.advance = KeptProgram(self._advance, models, static=("strategy",), donate=(1,))
+        self.grow = KeptProgram(self._grow, models, static=("strategy", "tokens"))
+        self.narrow = KeptProgram(stages.of_rows, models)
 
     def _prepare(self, params: Sequence) -> list[DecodingWeights]:
         return [

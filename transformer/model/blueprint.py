@@ -67,6 +67,16 @@ class Blueprint:
 
         return jax.jit(values, out_shardings=self.shardings(mesh))()
 
+    def config(self) -> ModelConfig:
+        """The network it is the blueprint of."""
+        return self.bind(self.shapes()).config
+
+    def description(self) -> str | None:
+        """All that its programs depend on besides this package; None with an attention of the user's, which may be
+        any code."""
+        config = self.config()
+        return None if config.attention != ModelConfig().attention else repr((config, self.vocab_sizes()))
+
     def vocab_sizes(self) -> tuple[int, int]:
         """Pieces of the source and of the target."""
         shapes = self.shapes()

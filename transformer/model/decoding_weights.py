@@ -49,7 +49,7 @@ def in_precision(blueprint: Blueprint, precision: str) -> Blueprint:
       precision: of its products: float32, bfloat16, int8, or model: the model's own. A CPU without instructions for
         bfloat16 takes float32 instead, unrounded: reading half the bytes of weights gains less than it loses there.
     """
-    config = _config(blueprint)
+    config = blueprint.config()
     dtype = computed_in({"model": config.dtype, "int8": "float32"}.get(precision, precision))
     if dtype == config.dtype:
         return blueprint
@@ -58,7 +58,8 @@ def in_precision(blueprint: Blueprint, precision: str) -> Blueprint:
 
 def prepare(blueprint: Blueprint, params: Params, precision: str = "model") -> DecodingWeights:
     """Can be traced. Arguments as of `in_precision`, whose result this blueprint is."""
-    model, config = blueprint.bind(params), _config(blueprint)
+    model = blueprint.bind(params)
+    config = model.config
     # Only on a CPU, where activations are float32 whatever products are in, is a copy of the weights worth its memory.
     on_cpu = activation_dtype("bfloat16") == jnp.float32
     precision = computed_in(config.dtype if precision == "model" else precision)
@@ -99,7 +100,3 @@ def _compacted(layer: Params, config: ModelConfig, precision: str) -> Params:
         }
 
     return {name: part(name, parameters) for name, parameters in layer.items()}
-
-
-def _config(blueprint: Blueprint) -> ModelConfig:
-    return blueprint.bind(blueprint.shapes()).config
