@@ -10,7 +10,7 @@ the form of the schedule are those of nanoGPT (4 layers, 4 heads, 128 wide, 64 c
 Hardware: two CPU cores, each a device of its own: the pieces of so small a step are not worth handing from core to
 core, and it takes a fifth less so. Expected: validation loss 1.79 nats a character (nanoGPT: 1.89; this with its
 learning rate: 1.89). With `--config.model.positions=rotary --config.model.max_length=1024` 600 steps are enough for
-nanoGPT's loss, and 2,000 come to 1.69. `python benchmarks/shakespeare.py` measures both loss and time;
+nanoGPT's loss, and 2,000 come to 1.65. `python benchmarks/shakespeare.py` measures both loss and time;
 shakespeare_modern.py goes further.
 """
 
