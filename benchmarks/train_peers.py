@@ -6,6 +6,7 @@ serves one of them: see `serve`.
 
 - PyTorch: torch_transformer.py, as it is or by torch.compile; cross_entropy with label smoothing;
 - Marian: Hugging Face's class, and the same loss. Its attention has biases;
+- OpenNMT-py: its model, pre-norm as all of its are, and the loss of the above; its attention by PyTorch's SDPA;
 - JoeyNMT: its model and its loss, which also counts the right tokens. Its attention has biases, and it drops attention
   weights and inner activations too.
 
@@ -21,6 +22,7 @@ import math
 import resource
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -111,6 +113,50 @@ def marian(shape: Shape, dtype: str) -> Step:
     return _step(model, loss, dtype)
 
 
+def opennmt(shape: Shape, dtype: str) -> Step:
+    warnings.filterwarnings("ignore", category=FutureWarning)  # of PyTorch's, about layers that are not used here
+    onmt = {
+        name: importlib.import_module(f"onmt.{name}")
+        for name in ("modules", "models.model", "encoders.transformer", "decoders.transformer")
+    }
+    torch, by_hand = importlib.import_module("torch"), importlib.import_module("torch_transformer")
+    embeddings = onmt["modules"].Embeddings(
+        shape.width, shape.vocabulary, word_padding_idx=0, position_encoding=True, dropout=DROPOUT
+    )
+    sizes = {"num_layers": shape.layers, "d_model": shape.width, "heads": shape.heads, "d_ff": shape.inner}
+    rates = {"dropout": DROPOUT, "attention_dropout": 0.0}
+    others = {"embeddings": embeddings, "max_relative_positions": 0, "relative_positions_buckets": 0}
+    encoder = onmt["encoders.transformer"].TransformerEncoder(**sizes, **rates, **others)
+    decoder = onmt["decoders.transformer"].TransformerDecoder(
+        **sizes,
+        **rates,
+        **others,
+        copy_attn=False,
+        self_attn_type="scaled-dot-flash",
+        aan_useffn=False,
+        full_context_alignment=False,
+        alignment_layer=-1,
+        alignment_heads=0,
+    )
+    model = onmt["models.model"].NMTModel(encoder, decoder)
+    model.generator = torch.nn.Linear(shape.width, shape.vocabulary)
+    model.generator.weight = embeddings.word_lut.weight
+    for name, weights in model.named_parameters():  # as its own trainer does: until then some are not even zero
+        if weights.dim() > 1:
+            torch.nn.init.xavier_uniform_(weights)
+        elif name.endswith("bias"):
+            torch.nn.init.zeros_(weights)
+    source, inputs, targets = _tensors(shape)
+    whole = torch.cat([inputs, targets[:, -1:]], 1)  # it leaves the last one out itself
+    lengths = torch.full((shape.rows,), shape.length)
+
+    def loss():
+        found, _ = model(source[..., None], whole[..., None], lengths)
+        return by_hand.smoothed_loss(model.generator(found), targets, SMOOTHING)
+
+    return _step(model, loss, dtype)
+
+
 def joeynmt(shape: Shape, dtype: str) -> Step:
     model = joeynmt_model(shape, DROPOUT, SMOOTHING)
     batch = _tensors(shape)
@@ -176,12 +222,14 @@ SIDES: dict[str, Callable[[Shape, str], Step]] = {
     "PyTorch": lambda shape, dtype: pytorch(shape, dtype, compiled=False),
     "PyTorch compiled": lambda shape, dtype: pytorch(shape, dtype, compiled=True),
     "Marian": marian,
+    "OpenNMT-py": opennmt,
     "JoeyNMT": joeynmt,
 }
 PACKAGES = {
     "PyTorch": ("torch",),
     "PyTorch compiled": ("torch",),
     "Marian": ("torch", "transformers"),
+    "OpenNMT-py": ("torch", "OpenNMT-py"),
     "JoeyNMT": ("torch", "joeynmt", "importlib_metadata"),
 }
 

@@ -10,11 +10,13 @@ matrix products timed before and after in the same process as the ceiling. Print
 line, one JSON object. About two minutes by default.
 
 With --peers the same steps are taken by PyTorch, written by hand, as it is and compiled, and in float32 by Hugging
-Face's Marian class and JoeyNMT, where they are installed, under --peers-python (this Python when unset) with as many
-threads: `pip install torch transformers joeynmt importlib_metadata` (JoeyNMT needs the last and does not say so). Every
-side of a case is a process of its own, which waits while the others run: they run in turns, in the same minutes and on
-the same cores, all with huge pages. Medians of the steps of all turns but the first of each; ours/peer is how many
-times as fast ours is. train_peers.py says how the peers differ. About ten minutes.
+Face's Marian class, OpenNMT-py and JoeyNMT, where they are installed, under --peers-python (this Python when unset)
+with as many threads: `pip install torch transformers joeynmt importlib_metadata` (JoeyNMT needs the last and does not
+say so). OpenNMT-py asks for a torch before 2.3 and works with later ones: `pip install --no-deps OpenNMT-py`, and
+`pip install pyonmttok configargparse six spacy pyahocorasick rapidfuzz fasttext`. Every side of a case is a process of
+its own, which waits while the others run: they run in turns, in the same minutes and on the same cores, all with huge
+pages. Medians of the steps of all turns but the first of each; ours/peer is how many times as fast ours is.
+train_peers.py says how the peers differ. About ten minutes.
 
 --memory prints what takes the memory of a step, see `memory_parts`. With --accumulate=1,4 our side takes a batch whole,
 and in four parts one after the other; else in as many as a run does by itself, see `training.accumulate`.
@@ -48,7 +50,7 @@ from transformer.training.step import Trainer
 
 SCRIPT = Path(__file__).parent / "train_peers.py"
 OURS = "ours"
-IN_FLOAT32_ONLY = ("Marian", "JoeyNMT")
+IN_FLOAT32_ONLY = ("Marian", "OpenNMT-py", "JoeyNMT")
 LABEL = 20  # columns of a table's first cell
 
 
