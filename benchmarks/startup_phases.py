@@ -6,16 +6,13 @@ Writes {phase: seconds} to STARTUP_RESULT. A phase within another counts for its
 one by one is imported in a fixed order, so that each library's time is its own.
 """
 
+import importlib
+import json
+import os
+import sys
 import time
-
-_ENTERED = time.time()
-
-import importlib  # noqa: E402
-import json  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
-from collections.abc import Callable  # noqa: E402
-from pathlib import Path  # noqa: E402
+from collections.abc import Callable
+from pathlib import Path
 
 REST = "the rest"
 # Public monitoring events of JAX, each of which tells how long something took that has just ended.

@@ -64,7 +64,7 @@ def nothing_kept(monkeypatch):
     from transformer.evaluation import kept_programs
 
     monkeypatch.setattr(kept_programs, "_folder", None)
-    monkeypatch.setattr(kept_programs, "keep_in", lambda folder, processor="": None)
+    monkeypatch.setattr(kept_programs, "keep_in", lambda folder, processor: None)
 
 
 # --- skipped tests: each must be in allowed_skips.txt, so that none goes quiet unseen ---

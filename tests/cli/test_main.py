@@ -130,12 +130,14 @@ def test_interrupt_is_quiet(monkeypatch, capsys):
 def test_only_a_process_of_its_own_may_restart(monkeypatch):
     probe(monkeypatch, lambda given: None)
     restarts = []
-    monkeypatch.setattr(own_process, "restart_with_huge_pages", lambda: restarts.append(sys.argv))
+    monkeypatch.setattr(own_process, "restart_with_huge_pages", lambda: restarts.append(sys.argv[0]))
+    monkeypatch.setattr(own_process, "collect_garbage_seldom", lambda: None)
     command.main(["probe"])
     assert restarts == []
-    monkeypatch.setattr(sys, "argv", ["transformer", "probe"])
-    command.main()
-    assert restarts == [["transformer", "probe"]]
+    for started in ("bin/transformer", "transformer/__main__.py", "train.py", "-", "-c", "my_script.py"):
+        monkeypatch.setattr(sys, "argv", [started, "probe"])
+        command.main()
+    assert restarts == ["bin/transformer", "transformer/__main__.py", "train.py"]
 
 
 def start(*words, folder):

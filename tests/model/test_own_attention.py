@@ -177,6 +177,11 @@ def test_a_fault_inside_the_module_is_not_hidden(outside, tmp_path, monkeypatch)
         attention_class(tiny(attention="needy_module:Biased"))
 
 
+def test_nobody_can_describe_its_programs():
+    """They are not kept for a later process: its code may be another by then."""
+    assert blueprint_of(own()).description() is None
+
+
 def test_a_query_with_nothing_to_see_is_finite():
     """Padding in a batch: all keys are masked, and neither the output nor a gradient is NaN."""
     blueprint = blueprint_of(tiny(num_encoder_layers=1, num_decoder_layers=1))

@@ -1,7 +1,8 @@
 """Compiled programs are kept on disk: a second command reads what the first one had to compile.
 
 They are in JAX_COMPILATION_CACHE_DIR where that is set, which may be in a bucket, else in a folder of the user's cache
-(XDG_CACHE_HOME, else ~/.cache) that is named after the processor.
+(XDG_CACHE_HOME, else ~/.cache) that is named after the processor. In its folder `whole` are those of
+`evaluation.kept_programs`, but not in a bucket.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ _KIND = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU pa
 
 
 def set_up() -> None:
-    """Tells JAX where to keep programs. Where nothing can be kept it says so, and all else is the same."""
+    """Tells JAX and `kept_programs` where to keep programs. Where nothing can be, says so; all else is the same then."""
     import jax  # here, so that `--help` need not wait for it
 
     from transformer.evaluation import kept_programs

@@ -33,8 +33,8 @@ def define_precision(values: flags.FlagValues) -> None:
         None,
         ["float32", "bfloat16", "int8"],
         "Of the products, short for --config.decoding.precision. On a CPU with AVX-512 bfloat16 is faster than "
-        "float32, but not in greedy search of one sentence, and int8 for wide models only, most with jax 0.12; one "
-        "without instructions for bfloat16 takes float32.",
+        "float32, but not in greedy search of one sentence; int8 is faster for wide models only, most with jax 0.12. "
+        "One without instructions for bfloat16 takes float32.",
         flag_values=values,
     )
 

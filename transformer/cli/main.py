@@ -4,9 +4,12 @@ import io
 import os
 import re
 import sys
+from pathlib import Path
 
 from transformer.cli import own_process
 
+# What starts the command line and nothing else: a script that calls `main`, or a notebook, is not restarted.
+_OURS = ("transformer", "__main__", "train")
 # Read before the flags are: reading them may be what fails. The values are those absl takes for true.
 _TRACEBACK = re.compile("--?traceback(=(true|t|1))?", re.IGNORECASE)
 
@@ -19,12 +22,15 @@ def main(words: list[str] | None = None) -> None:
     """
     if words is None:
         own_process.collect_garbage_seldom()
-        own_process.restart_with_huge_pages()
+        if Path(sys.argv[0]).stem in _OURS:
+            own_process.restart_with_huge_pages()
         words = sys.argv[1:]
-    from transformer.cli import distributed, verbs  # here, so that a restart need not wait for all the verbs
+    from transformer.cli import distributed
 
     _write_any_text()
     try:
+        from transformer.cli import verbs  # here, so that a restart need not wait for all of them
+
         verbs.run(words)
         sys.stdout.flush()  # here, where a closed pipe is understood
     except KeyboardInterrupt as interrupt:

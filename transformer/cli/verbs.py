@@ -19,7 +19,7 @@ VERBS: tuple[Verb, ...] = (
     config.CONFIG,
 )
 
-HELP_FLAGS = ("--help", "-h", "--helpfull")
+_HELP_FLAGS = ("--help", "-h", "--helpfull")
 _EXAMPLE = "transformer train --config=phrasebook --workdir=runs/phrasebook"
 
 
@@ -29,11 +29,11 @@ def run(words: list[str]) -> None:
     Raises:
       UsageError, ConfigError: when nothing is.
     """
-    if words and words[0] in (*HELP_FLAGS, "help"):
+    if words and words[0] in (*_HELP_FLAGS, "help"):
         print(_help())
         return
     verb = _find(words)
-    if any(word in HELP_FLAGS for word in words):
+    if any(word in _HELP_FLAGS for word in words):
         print(arguments.help_text(verb))
         return
     verb.run(arguments.parse(verb, words[1:]))

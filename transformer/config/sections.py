@@ -232,8 +232,8 @@ class DecodingConfig:
     precision: str = option(
         "model",
         "Of products: float32, bfloat16 or int8 (weights and what they multiply in whole numbers up to 127). On "
-        "a CPU with AVX-512 bfloat16 is faster than float32, but not in greedy search of one sentence, and int8 for "
-        "wide models only, most with jax 0.12; one without instructions for bfloat16 takes float32 for it. "
+        "a CPU with AVX-512 bfloat16 is faster than float32, but not in greedy search of one sentence; int8 is faster "
+        "for wide models only, most with jax 0.12. One without instructions for bfloat16 takes float32 for it. "
         "model: model.dtype.",
         ("model", "float32", "bfloat16", "int8"),
     )
