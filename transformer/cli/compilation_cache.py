@@ -19,7 +19,7 @@ _KIND = ("vendor_id", "cpu family", "model", "flags", "CPU implementer", "CPU pa
 
 
 def set_up() -> None:
-    """Tells JAX and `kept_programs` where to keep programs. Where nothing can be, says so; all else is the same then."""
+    """Tells JAX and `kept_programs` where to keep programs. Where nothing can be, it says so; all else is the same."""
     import jax  # here, so that `--help` need not wait for it
 
     from transformer.evaluation import kept_programs
