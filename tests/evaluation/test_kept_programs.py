@@ -268,7 +268,7 @@ def test_old_versions_are_removed(folder):
         old = folder.parent / f"old{age}"
         old.mkdir()
         os.utime(old, (1e9 - age, 1e9 - age))
-    kept_programs._can_be_written(folder.parent / "newest")
+    kept_programs._make(folder.parent / "newest")
     assert sorted(path.name for path in folder.parent.iterdir()) == ["newest", "old0", "old1", "version"]
 
 

@@ -109,7 +109,7 @@ class KeptProgram:
         except Exception as error:  # whatever a damaged file leads to: it is replaced
             logging.warning("%s cannot be read (%s): compiled anew.", path, error)
         traced = self._jitted.lower(*arrays, **static)
-        if not _can_be_written(path.parent):
+        if not _make(path.parent):
             return traced.compile()  # or read of JAX's cache
         with _without_jax_cache():
             program = traced.compile()
@@ -141,8 +141,8 @@ def _settings() -> list[tuple[str, str]]:
 
 
 @functools.cache
-def _can_be_written(folder: Path) -> bool:
-    """Makes it, and removes the versions used longest ago."""
+def _make(folder: Path) -> bool:
+    """Makes it, removes the versions used longest ago, and says whether it can be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         versions = sorted(folder.parent.iterdir(), key=lambda version: version.stat().st_mtime)
