@@ -194,6 +194,39 @@ def parts(array: jax.Array, dimension: int) -> int:
     return array.shape[dimension] // shard_shape(array)[dimension]
 
 
+def is_whole(array: jax.Array, dimensions: range) -> bool:
+    """Whether none of these dimensions is split."""
+    return all(parts(array, dimension) == 1 for dimension in dimensions)
+
+
+def merged(array: jax.Array, dimensions: range) -> jax.Array:
+    """Neighbouring dimensions, none of them split, as one."""
+    return _with_whole(array, dimensions, (-1,))
+
+
+def split(array: jax.Array, dimension: int, sizes: tuple[int, ...]) -> jax.Array:
+    """A dimension that is whole as several of these sizes."""
+    return _with_whole(array, range(dimension, dimension + 1), sizes)
+
+
+def _with_whole(array: jax.Array, dimensions: range, sizes: tuple[int, ...]) -> jax.Array:
+    before, after = slice(dimensions.start), slice(dimensions.stop, None)
+    shape = (*array.shape[before], *sizes, *array.shape[after])
+    if not _mesh_is_set():
+        return jnp.reshape(array, shape)
+    spec = jax.typeof(array).sharding.spec
+    axes = (*spec.partitions[before], *[None] * len(sizes), *spec.partitions[after])
+    out = PartitionSpec(*axes, reduced=spec.reduced, unreduced=spec.unreduced)
+    return jnp.reshape(array, shape, out_sharding=out)
+
+
+def first_of(spec: PartitionSpec | None, dimensions: int) -> PartitionSpec | None:
+    """The partition of as many first dimensions, and of one more that is whole."""
+    if spec is None:
+        return None
+    return PartitionSpec(*spec.partitions[:dimensions], None, reduced=spec.reduced, unreduced=spec.unreduced)
+
+
 def shard_shape(array: jax.Array) -> tuple[int, ...]:
     """The shape of one device's part."""
     return jax.typeof(array).sharding.shard_shape(array.shape) if _mesh_is_set() else array.shape

@@ -1,6 +1,8 @@
 """bfloat16: every product with weights is of bfloat16 numbers; parameters and their gradients stay float32."""
 
 import collections
+import contextlib
+import math
 import re
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from tiny_model import batch_of, blueprint_of, equations, examples_of, random_pa
 
 import transformer.model
 from transformer import cores, sharding
+from transformer.config import MeshConfig
 from transformer.model.products import activation_product, computed_in, product
 from transformer.training.loss import smoothed_cross_entropy
 
@@ -62,6 +65,47 @@ def test_on_a_cpu_both_passes_are_of_rounded_numbers_added_up_in_float32(spec, i
         assert ours.dtype == jnp.float32
         assert relative(ours, theirs) < 1e-6
     assert relative(value, np.einsum(spec, x, weights)) > 1e-4, "rounding should be seen"
+
+
+@pytest.mark.parametrize("sizes", [None, {"data": 1}, {"data": 4, "sequence": 2}, {"fsdp": 4, "tensor": 2}], ids=str)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("spec", ["BTD,DF->BTF", "BTF,FD->BTD", "BTD,DNH->BTNH", "BTNH,NHD->BTD"])
+def test_gradients_at_widths_that_are_moved_in_blocks(spec, dtype, sizes):
+    """Whole or split over devices. Of small whole numbers: every order of adding up gives the same."""
+    length = {"B": 4, "T": 6, "D": 64, "F": 96, "N": 4, "H": 16}
+    axes = {"B": "batch", "T": "length", "D": "embed", "F": "feed_forward", "N": "heads", "H": None}
+    x_letters, weight_letters, result = re.split(",|->", spec)
+    rng = np.random.default_rng(0)
+    x, weights, gradient = (
+        rng.integers(-3, 4, [length[letter] for letter in letters]).astype(np.float32)
+        for letters in (x_letters, weight_letters, result)
+    )
+    names = tuple(axes[letter] for letter in weight_letters)
+
+    def used(letters: str):
+        return sharding.used(*(axes[letter] for letter in letters))
+
+    @jax.jit
+    def gradients(x, weights, gradient):
+        _, pull = jax.vjp(lambda *factors: product(spec, *factors, names, dtype, used(result)), x, weights)
+        return pull(gradient)
+
+    with contextlib.ExitStack() as stack:
+        if sizes:
+            mesh = sharding.make_mesh(MeshConfig(**sizes), jax.devices()[: math.prod(sizes.values())])
+            stack.enter_context(jax.set_mesh(mesh))
+            places = used(x_letters), sharding.STORED.spec(names), used(result)
+            x, weights, gradient = map(jax.device_put, (x, weights, gradient), places)
+        of_x, of_weights = gradients(x, weights, gradient)
+    np.testing.assert_array_equal(of_x, np.einsum(f"{result},{weight_letters}->{x_letters}", gradient, weights))
+    np.testing.assert_array_equal(of_weights, np.einsum(f"{x_letters},{result}->{weight_letters}", x, gradient))
+
+
+@pytest.mark.parametrize("spec", ["BTD,FD->BTF", "BTD,DF->FBT", "BTD,BDF->BTF"])
+def test_a_product_of_another_form_is_refused(spec):
+    x, weights, _ = operands(spec)
+    with pytest.raises(ValueError, match=spec):
+        jax.grad(lambda x: product(spec, x, weights, (None,), "float32").sum())(x)
 
 
 @pytest.mark.parametrize("spec", ACTIVATION_SPECS)

@@ -3,7 +3,10 @@
 Letters: B batch, T query length, S key length, D model, N heads, H head size, F feed-forward, V vocabulary.
 """
 
+import dataclasses
 import functools
+import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +18,9 @@ from transformer.model.compact import Compact, compact_product
 
 # What `jax.checkpoint` knows the results of products with weights by. A policy for dots would not see into `product`.
 PRODUCT = "product"
+
+# Features that are moved together in `_features_first`: of float32 two lines of the cache.
+_BLOCK = 32
 
 _PRECISION = {"float32": jax.lax.Precision.HIGHEST, "bfloat16": jax.lax.Precision.DEFAULT}
 
@@ -85,6 +91,26 @@ def computed_in(dtype: str) -> str:
     return "float32" if missing else dtype
 
 
+@dataclasses.dataclass(frozen=True)
+class _Letters:
+    """Of a product with weights, [rows..., inputs...] x [inputs..., outputs...] -> [rows..., outputs...]."""
+
+    rows: str
+    inputs: str
+    outputs: str
+
+    @classmethod
+    def of(cls, spec: str) -> "_Letters":
+        x, weights, result = re.split(",|->", spec)
+        inputs = "".join(letter for letter in weights if letter in x)
+        letters = cls(x.removesuffix(inputs), inputs, weights.removeprefix(inputs))
+        if spec != f"{letters.rows}{inputs},{inputs}{letters.outputs}->{letters.rows}{letters.outputs}":
+            raise ValueError(
+                f"{spec!r} is not [rows, inputs] x [inputs, outputs] -> [rows, outputs], each of some letters."
+            )
+        return letters
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _product(spec: str, names: tuple, dtype: str, out: PartitionSpec | None, x: jax.Array, parameter: jax.Array):
     weights = sharding.gather(parameter.astype(dtype), names)
@@ -99,14 +125,60 @@ def _forward(spec, names, dtype, out, x, parameter):
 def _backward(spec, names, dtype, out, saved, gradient):
     del out
     x, parameter = saved
-    inputs, result = spec.split("->")
-    x_letters, weight_letters = inputs.split(",")
+    letters = _Letters.of(spec)
     gradient = gradient.astype(dtype)
     weights = sharding.gather(parameter.astype(dtype), names)
-    to_x, to_weights = f"{result},{weight_letters}->{x_letters}", f"{x_letters},{result}->{weight_letters}"
-    x_gradient = _einsum(to_x, gradient, weights, dtype, activation_dtype(dtype), sharding.gradient_of(x))
-    weight_gradient = float32_product(to_weights, x, gradient, dtype, sharding.gradient_of(weights))
+    x_gradient = _gradient_of_x(letters, gradient, weights, dtype, sharding.gradient_of(x))
+    weight_gradient = _gradient_of_weights(letters, x, gradient, dtype, sharding.gradient_of(weights))
     return x_gradient, sharding.scatter(weight_gradient, parameter)
 
 
 _product.defvjp(_forward, _backward)
+
+
+def _gradient_of_x(
+    letters: _Letters, gradient: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None
+) -> jax.Array:
+    result = activation_dtype(dtype)
+    rows, inputs, outputs = letters.rows, letters.inputs, letters.outputs
+    if sharding.platform() != "cpu" or not sharding.is_whole(weights, range(weights.ndim)):
+        return _einsum(f"{rows}{outputs},{inputs}{outputs}->{rows}{inputs}", gradient, weights, dtype, result, out)
+    # XLA reads a matrix either way. Of weights with more dimensions it makes a copy first, the other way round.
+    shape = gradient.shape[: len(rows)] + weights.shape[: len(inputs)]
+    gradient = sharding.merged(gradient, range(len(rows), gradient.ndim))
+    weights = sharding.merged(sharding.merged(weights, range(len(inputs), weights.ndim)), range(len(inputs)))
+    x_gradient = _einsum(f"{rows}O,IO->{rows}I", gradient, weights, dtype, result, sharding.first_of(out, len(rows)))
+    return jnp.reshape(x_gradient, shape, out_sharding=out)
+
+
+def _gradient_of_weights(
+    letters: _Letters, x: jax.Array, gradient: jax.Array, dtype: str, out: PartitionSpec | None
+) -> jax.Array:
+    rows, inputs, outputs = letters.rows, letters.inputs, letters.outputs
+    if sharding.platform() == "cpu":
+        x, x_letters = _inputs_first(x, len(rows)), inputs + rows
+    else:
+        x_letters = rows + inputs
+    return float32_product(f"{x_letters},{rows}{outputs}->{inputs}{outputs}", x, gradient, dtype, out)
+
+
+def _inputs_first(x: jax.Array, rows: int) -> jax.Array:
+    """[rows..., inputs...] as [inputs..., rows...], which is how a product that sums over rows reads it on a CPU.
+
+    Left to itself, XLA does this in one turn with all that makes x, and for each input goes through memory from row to
+    row. At the widths of models, powers of two, all of them fall on the same few places of the caches: half as long as
+    the product itself. So blocks of inputs first, which takes whole lines, then each block by itself, where the caches
+    hold it. The barriers keep both apart; see `compiler_options`.
+    """
+    inputs, dimensions = x.shape[rows:], range(rows, x.ndim)
+    if not sharding.is_whole(x, dimensions) or math.prod(inputs) % _BLOCK:
+        return jnp.moveaxis(x, dimensions, range(len(inputs)))
+    blocks = sharding.split(sharding.merged(x, dimensions), rows, (-1, _BLOCK))
+    blocks = jax.lax.optimization_barrier(jnp.moveaxis(blocks, rows, 0))
+    columns = sharding.merged(jnp.moveaxis(blocks, -1, 1), range(2))
+    return jax.lax.optimization_barrier(sharding.split(columns, 0, inputs))
+
+
+def compiler_options(platform: str) -> dict[str, str]:
+    """For `jax.jit` of what takes gradients. On a CPU, XLA removes barriers before it fuses, unless told not to."""
+    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if platform == "cpu" else {}

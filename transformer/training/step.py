@@ -18,6 +18,7 @@ from transformer import sharding
 from transformer.config import Config
 from transformer.model.blueprint import Blueprint, Params, matrices
 from transformer.model.dropout import DropoutKey
+from transformer.model.products import compiler_options
 from transformer.model.transformer import Batch
 from transformer.training.loss import LossSums, smoothed_cross_entropy
 from transformer.training.optimizer import make_optimizer, make_schedule
@@ -142,7 +143,12 @@ class Trainer:
     @functools.cached_property
     def train_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Report]]:
         """One update. The state given is donated: it must not be used again."""
-        return jax.jit(self._train_step, donate_argnums=0, out_shardings=(self.state_shardings(), None))
+        return jax.jit(
+            self._train_step,
+            donate_argnums=0,
+            out_shardings=(self.state_shardings(), None),
+            compiler_options=compiler_options(sharding.platform_of(self.mesh)),
+        )
 
     @functools.cached_property
     def loss_step(self) -> Callable[[Params, Batch, LossSums], LossSums]:
