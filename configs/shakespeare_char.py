@@ -1,4 +1,4 @@
-"""Characters of a text file, such as tiny Shakespeare, by nanoGPT's recipe for a CPU: a minute.
+"""Characters of a text file, such as tiny Shakespeare, by nanoGPT's recipe for a CPU: one or two minutes.
 
     transformer train --config=shakespeare_char:input.txt --workdir=runs/shakespeare --cpu_devices=2
 
