@@ -201,7 +201,7 @@ def is_whole(array: jax.Array, dimensions: range) -> bool:
 
 def merged(array: jax.Array, dimensions: range) -> jax.Array:
     """Neighbouring dimensions, none of them split, as one."""
-    return _with_whole(array, dimensions, (-1,))
+    return _with_whole(array, dimensions, (math.prod(array.shape[dimensions.start : dimensions.stop]),))
 
 
 def split(array: jax.Array, dimension: int, sizes: tuple[int, ...]) -> jax.Array:

@@ -102,10 +102,14 @@ def test_gradients_at_widths_that_are_moved_in_blocks(spec, dtype, sizes):
 
 
 @pytest.mark.parametrize("spec", ["BTD,FD->BTF", "BTD,DF->FBT", "BTD,BDF->BTF"])
-def test_a_product_of_another_form_is_refused(spec):
-    x, weights, _ = operands(spec)
-    with pytest.raises(ValueError, match=spec):
-        jax.grad(lambda x: product(spec, x, weights, (None,), "float32").sum())(x)
+def test_gradients_of_products_of_other_forms(spec):
+    """As attention of somebody's own may make them."""
+    x, weights, gradient = operands(spec)
+    _, pull = jax.vjp(lambda *factors: product(spec, *factors, (None,) * weights.ndim, "float32"), x, weights)
+    x_letters, weight_letters, result = re.split(",|->", spec)
+    of_x, of_weights = pull(gradient)
+    assert relative(of_x, np.einsum(f"{result},{weight_letters}->{x_letters}", gradient, weights)) < 1e-6
+    assert relative(of_weights, np.einsum(f"{x_letters},{result}->{weight_letters}", x, gradient)) < 1e-6
 
 
 @pytest.mark.parametrize("spec", ACTIVATION_SPECS)

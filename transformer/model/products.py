@@ -100,15 +100,13 @@ class _Letters:
     outputs: str
 
     @classmethod
-    def of(cls, spec: str) -> "_Letters":
+    def of(cls, spec: str) -> "_Letters | None":
+        """None for a product of another form."""
         x, weights, result = re.split(",|->", spec)
         inputs = "".join(letter for letter in weights if letter in x)
-        letters = cls(x.removesuffix(inputs), inputs, weights.removeprefix(inputs))
-        if spec != f"{letters.rows}{inputs},{inputs}{letters.outputs}->{letters.rows}{letters.outputs}":
-            raise ValueError(
-                f"{spec!r} is not [rows, inputs] x [inputs, outputs] -> [rows, outputs], each of some letters."
-            )
-        return letters
+        rows, outputs = x.removesuffix(inputs), weights.removeprefix(inputs)
+        same = (rows + inputs, inputs + outputs, rows + outputs) == (x, weights, result)
+        return cls(rows, inputs, outputs) if same else None
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
@@ -125,41 +123,39 @@ def _forward(spec, names, dtype, out, x, parameter):
 def _backward(spec, names, dtype, out, saved, gradient):
     del out
     x, parameter = saved
-    letters = _Letters.of(spec)
+    x_letters, weight_letters, result = re.split(",|->", spec)
     gradient = gradient.astype(dtype)
     weights = sharding.gather(parameter.astype(dtype), names)
-    x_gradient = _gradient_of_x(letters, gradient, weights, dtype, sharding.gradient_of(x))
-    weight_gradient = _gradient_of_weights(letters, x, gradient, dtype, sharding.gradient_of(weights))
+    of_x, of_weights = sharding.gradient_of(x), sharding.gradient_of(weights)
+    letters = _Letters.of(spec) if sharding.platform() == "cpu" else None
+    if letters and sharding.is_whole(weights, range(weights.ndim)):
+        x_gradient = _by_matrices(letters, gradient, weights, dtype, of_x)
+    else:
+        to_x = f"{result},{weight_letters}->{x_letters}"
+        x_gradient = _einsum(to_x, gradient, weights, dtype, activation_dtype(dtype), of_x)
+    if letters:
+        x, x_letters = _inputs_first(x, len(letters.rows)), letters.inputs + letters.rows
+    weight_gradient = float32_product(f"{x_letters},{result}->{weight_letters}", x, gradient, dtype, of_weights)
     return x_gradient, sharding.scatter(weight_gradient, parameter)
 
 
 _product.defvjp(_forward, _backward)
 
 
-def _gradient_of_x(
+def _by_matrices(
     letters: _Letters, gradient: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None
 ) -> jax.Array:
-    result = activation_dtype(dtype)
-    rows, inputs, outputs = letters.rows, letters.inputs, letters.outputs
-    if sharding.platform() != "cpu" or not sharding.is_whole(weights, range(weights.ndim)):
-        return _einsum(f"{rows}{outputs},{inputs}{outputs}->{rows}{inputs}", gradient, weights, dtype, result, out)
-    # XLA reads a matrix either way. Of weights with more dimensions it makes a copy first, the other way round.
-    shape = gradient.shape[: len(rows)] + weights.shape[: len(inputs)]
-    gradient = sharding.merged(gradient, range(len(rows), gradient.ndim))
-    weights = sharding.merged(sharding.merged(weights, range(len(inputs), weights.ndim)), range(len(inputs)))
-    x_gradient = _einsum(f"{rows}O,IO->{rows}I", gradient, weights, dtype, result, sharding.first_of(out, len(rows)))
+    """The gradient of x: [rows..., outputs...] x [inputs..., outputs...] -> [rows..., inputs...].
+
+    XLA reads a matrix either way. Of weights with more dimensions it makes a copy first, the other way round.
+    """
+    rows, inputs = len(letters.rows), len(letters.inputs)
+    shape = gradient.shape[:rows] + weights.shape[:inputs]
+    gradient = sharding.merged(gradient, range(rows, gradient.ndim))
+    weights = sharding.merged(sharding.merged(weights, range(inputs, weights.ndim)), range(inputs))
+    spec, of_matrix = f"{letters.rows}O,IO->{letters.rows}I", sharding.first_of(out, rows)
+    x_gradient = _einsum(spec, gradient, weights, dtype, activation_dtype(dtype), of_matrix)
     return jnp.reshape(x_gradient, shape, out_sharding=out)
-
-
-def _gradient_of_weights(
-    letters: _Letters, x: jax.Array, gradient: jax.Array, dtype: str, out: PartitionSpec | None
-) -> jax.Array:
-    rows, inputs, outputs = letters.rows, letters.inputs, letters.outputs
-    if sharding.platform() == "cpu":
-        x, x_letters = _inputs_first(x, len(rows)), inputs + rows
-    else:
-        x_letters = rows + inputs
-    return float32_product(f"{x_letters},{rows}{outputs}->{inputs}{outputs}", x, gradient, dtype, out)
 
 
 def _inputs_first(x: jax.Array, rows: int) -> jax.Array:
@@ -173,7 +169,7 @@ def _inputs_first(x: jax.Array, rows: int) -> jax.Array:
     inputs, dimensions = x.shape[rows:], range(rows, x.ndim)
     if not sharding.is_whole(x, dimensions) or math.prod(inputs) % _BLOCK:
         return jnp.moveaxis(x, dimensions, range(len(inputs)))
-    blocks = sharding.split(sharding.merged(x, dimensions), rows, (-1, _BLOCK))
+    blocks = sharding.split(sharding.merged(x, dimensions), rows, (math.prod(inputs) // _BLOCK, _BLOCK))
     blocks = jax.lax.optimization_barrier(jnp.moveaxis(blocks, rows, 0))
     columns = sharding.merged(jnp.moveaxis(blocks, -1, 1), range(2))
     return jax.lax.optimization_barrier(sharding.split(columns, 0, inputs))
