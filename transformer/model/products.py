@@ -19,7 +19,7 @@ from transformer.model.compact import Compact, compact_product
 # What `jax.checkpoint` knows the results of products with weights by. A policy for dots would not see into `product`.
 PRODUCT = "product"
 
-# Features that are moved together in `_features_first`: of float32 two lines of the cache.
+# Features that are moved together in `_inputs_first`.
 _BLOCK = 32
 
 _PRECISION = {"float32": jax.lax.Precision.HIGHEST, "bfloat16": jax.lax.Precision.DEFAULT}
