@@ -5,7 +5,7 @@ arrays at rest (parameters, optimizer state) and once for arrays in use. Explici
 makes these splits part of the types, so a wrong one is an error while tracing, on a 1x1x1 mesh as on a pod. There is
 one way to run a step: `jax.jit` over arrays that carry their sharding (what `pjit` was).
 
-Without a mesh (a notebook, a unit test) every function here is the identity.
+Without a mesh (a notebook, a unit test) every function here splits nothing.
 """
 
 import dataclasses
@@ -201,30 +201,14 @@ def is_whole(array: jax.Array, dimensions: range) -> bool:
 
 def merged(array: jax.Array, dimensions: range) -> jax.Array:
     """Neighbouring dimensions, none of them split, as one."""
-    return _with_whole(array, dimensions, (math.prod(array.shape[dimensions.start : dimensions.stop]),))
-
-
-def split(array: jax.Array, dimension: int, sizes: tuple[int, ...]) -> jax.Array:
-    """A dimension that is whole as several of these sizes."""
-    return _with_whole(array, range(dimension, dimension + 1), sizes)
-
-
-def _with_whole(array: jax.Array, dimensions: range, sizes: tuple[int, ...]) -> jax.Array:
     before, after = slice(dimensions.start), slice(dimensions.stop, None)
-    shape = (*array.shape[before], *sizes, *array.shape[after])
+    size = math.prod(array.shape[dimensions.start : dimensions.stop])
+    shape = (*array.shape[before], size, *array.shape[after])
     if not _mesh_is_set():
         return jnp.reshape(array, shape)
     spec = jax.typeof(array).sharding.spec
-    axes = (*spec.partitions[before], *[None] * len(sizes), *spec.partitions[after])
-    out = PartitionSpec(*axes, reduced=spec.reduced, unreduced=spec.unreduced)
-    return jnp.reshape(array, shape, out_sharding=out)
-
-
-def first_of(spec: PartitionSpec | None, dimensions: int) -> PartitionSpec | None:
-    """The partition of as many first dimensions, and of one more that is whole."""
-    if spec is None:
-        return None
-    return PartitionSpec(*spec.partitions[:dimensions], None, reduced=spec.reduced, unreduced=spec.unreduced)
+    axes = (*spec.partitions[before], None, *spec.partitions[after])
+    return jnp.reshape(array, shape, out_sharding=PartitionSpec(*axes, reduced=spec.reduced, unreduced=spec.unreduced))
 
 
 def shard_shape(array: jax.Array) -> tuple[int, ...]:

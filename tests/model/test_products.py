@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import math
 import re
 from pathlib import Path
@@ -15,7 +16,7 @@ from tiny_model import batch_of, blueprint_of, equations, examples_of, random_pa
 import transformer.model
 from transformer import cores, sharding
 from transformer.config import MeshConfig
-from transformer.model.products import activation_product, computed_in, product
+from transformer.model.products import activation_product, compiler_options, computed_in, product
 from transformer.training.loss import smoothed_cross_entropy
 
 ROOM = Path(transformer.model.__file__).parent
@@ -70,8 +71,8 @@ def test_on_a_cpu_both_passes_are_of_rounded_numbers_added_up_in_float32(spec, i
 @pytest.mark.parametrize("sizes", [None, {"data": 1}, {"data": 4, "sequence": 2}, {"fsdp": 4, "tensor": 2}], ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("spec", ["BTD,DF->BTF", "BTF,FD->BTD", "BTD,DNH->BTNH", "BTNH,NHD->BTD"])
-def test_gradients_at_widths_that_are_moved_in_blocks(spec, dtype, sizes):
-    """Whole or split over devices. Of small whole numbers: every order of adding up gives the same."""
+def test_gradients_on_any_mesh_as_a_run_compiles_them(spec, dtype, sizes):
+    """Of small whole numbers: every order of adding up gives the same."""
     length = {"B": 4, "T": 6, "D": 64, "F": 96, "N": 4, "H": 16}
     axes = {"B": "batch", "T": "length", "D": "embed", "F": "feed_forward", "N": "heads", "H": None}
     x_letters, weight_letters, result = re.split(",|->", spec)
@@ -85,10 +86,13 @@ def test_gradients_at_widths_that_are_moved_in_blocks(spec, dtype, sizes):
     def used(letters: str):
         return sharding.used(*(axes[letter] for letter in letters))
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options("cpu", ""))
     def gradients(x, weights, gradient):
+        # Copies, whose gradients are summed up over devices at the end, are what a step takes gradients of.
+        weights = sharding.copies(weights, names)
         _, pull = jax.vjp(lambda *factors: product(spec, *factors, names, dtype, used(result)), x, weights)
-        return pull(gradient)
+        of_x, of_weights = pull(gradient)
+        return of_x, sharding.stored(of_weights, names)
 
     with contextlib.ExitStack() as stack:
         if sizes:
@@ -101,7 +105,7 @@ def test_gradients_at_widths_that_are_moved_in_blocks(spec, dtype, sizes):
     np.testing.assert_array_equal(of_weights, np.einsum(f"{x_letters},{result}->{weight_letters}", x, gradient))
 
 
-@pytest.mark.parametrize("spec", ["BTD,FD->BTF", "BTD,DF->FBT", "BTD,BDF->BTF"])
+@pytest.mark.parametrize("spec", ["BTD,FD->BTF", "BTD,DF->FBT", "BTD,BDF->BTF", "BTD,D->BT", "BT,F->BTF"])
 def test_gradients_of_products_of_other_forms(spec):
     """As attention of somebody's own may make them."""
     x, weights, gradient = operands(spec)
@@ -110,6 +114,18 @@ def test_gradients_of_products_of_other_forms(spec):
     of_x, of_weights = pull(gradient)
     assert relative(of_x, np.einsum(f"{result},{weight_letters}->{x_letters}", gradient, weights)) < 1e-6
     assert relative(of_weights, np.einsum(f"{x_letters},{result}->{weight_letters}", x, gradient)) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("platform", "flags", "left_out"),
+    [
+        ("tpu", "--xla_disable_hlo_passes=fusion", None),
+        ("cpu", "--xla_dump_to=x", "cse_barrier_expander"),
+        ("cpu", "--xla_disable_hlo_passes=dce,fusion --xla_dump_to=x", "dce,fusion,cse_barrier_expander"),
+    ],
+)
+def test_passes_that_a_user_leaves_out_stay_left_out(platform, flags, left_out):
+    assert compiler_options(platform, flags).get("xla_disable_hlo_passes") == left_out
 
 
 @pytest.mark.parametrize("spec", ACTIVATION_SPECS)

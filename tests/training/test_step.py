@@ -208,14 +208,6 @@ def test_one_program_serves_all_steps():
     assert trainer.train_step._cache_size() == 1
 
 
-def test_on_a_cpu_what_is_to_be_made_apart_is():
-    """XLA would drop the barriers before it fuses; widths of 32 and more have some, see `products._inputs_first`."""
-    trainer = trainer_of(config_of({"d_model": 32}))
-    with jax.set_mesh(trainer.mesh):
-        program = trainer.train_step.lower(trainer.abstract_state(), to_global(BATCHES[0], trainer.mesh)).compile()
-    assert "opt-barrier(" in program.as_text()
-
-
 def test_what_is_computed_again_takes_no_memory():
     """On a CPU too, where XLA without barriers finds that it has the same already, and keeps it."""
     taken = []

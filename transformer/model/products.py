@@ -3,9 +3,7 @@
 Letters: B batch, T query length, S key length, D model, N heads, H head size, F feed-forward, V vocabulary.
 """
 
-import dataclasses
 import functools
-import math
 import re
 
 import jax
@@ -18,9 +16,6 @@ from transformer.model.compact import Compact, compact_product
 
 # What `jax.checkpoint` knows the results of products with weights by. A policy for dots would not see into `product`.
 PRODUCT = "product"
-
-# Features that are moved together in `_inputs_first`.
-_BLOCK = 32
 
 _PRECISION = {"float32": jax.lax.Precision.HIGHEST, "bfloat16": jax.lax.Precision.DEFAULT}
 
@@ -91,24 +86,6 @@ def computed_in(dtype: str) -> str:
     return "float32" if missing else dtype
 
 
-@dataclasses.dataclass(frozen=True)
-class _Letters:
-    """Of a product with weights, [rows..., inputs...] x [inputs..., outputs...] -> [rows..., outputs...]."""
-
-    rows: str
-    inputs: str
-    outputs: str
-
-    @classmethod
-    def of(cls, spec: str) -> "_Letters | None":
-        """None for a product of another form."""
-        x, weights, result = re.split(",|->", spec)
-        inputs = "".join(letter for letter in weights if letter in x)
-        rows, outputs = x.removesuffix(inputs), weights.removeprefix(inputs)
-        same = (rows + inputs, inputs + outputs, rows + outputs) == (x, weights, result)
-        return cls(rows, inputs, outputs) if same else None
-
-
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2, 3))
 def _product(spec: str, names: tuple, dtype: str, out: PartitionSpec | None, x: jax.Array, parameter: jax.Array):
     weights = sharding.gather(parameter.astype(dtype), names)
@@ -126,55 +103,45 @@ def _backward(spec, names, dtype, out, saved, gradient):
     x_letters, weight_letters, result = re.split(",|->", spec)
     gradient = gradient.astype(dtype)
     weights = sharding.gather(parameter.astype(dtype), names)
-    of_x, of_weights = sharding.gradient_of(x), sharding.gradient_of(weights)
-    letters = _Letters.of(spec) if sharding.platform() == "cpu" else None
-    if letters and sharding.is_whole(weights, range(weights.ndim)):
-        x_gradient = _by_matrices(letters, gradient, weights, dtype, of_x)
-    else:
-        to_x = f"{result},{weight_letters}->{x_letters}"
-        x_gradient = _einsum(to_x, gradient, weights, dtype, activation_dtype(dtype), of_x)
-    if letters:
-        x, x_letters = _inputs_first(x, len(letters.rows)), letters.inputs + letters.rows
-    weight_gradient = float32_product(f"{x_letters},{result}->{weight_letters}", x, gradient, dtype, of_weights)
+    x_gradient = _gradient_of_x(spec, gradient, weights, dtype, sharding.gradient_of(x))
+    if sharding.platform() == "cpu":
+        # This product wants x turned, and XLA would make x once more while it turns it, from row to row. At the widths
+        # of models, powers of two, what it then reads falls on the same few places of the caches.
+        x = jax.lax.optimization_barrier(x)
+    to_weights = f"{x_letters},{result}->{weight_letters}"
+    weight_gradient = float32_product(to_weights, x, gradient, dtype, sharding.gradient_of(weights))
     return x_gradient, sharding.scatter(weight_gradient, parameter)
 
 
 _product.defvjp(_forward, _backward)
 
 
-def _by_matrices(
-    letters: _Letters, gradient: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None
+def _gradient_of_x(
+    spec: str, gradient: jax.Array, weights: jax.Array, dtype: str, out: PartitionSpec | None
 ) -> jax.Array:
-    """The gradient of x: [rows..., outputs...] x [inputs..., outputs...] -> [rows..., inputs...].
-
-    XLA reads a matrix either way. Of weights with more dimensions it makes a copy first, the other way round.
-    """
-    rows, inputs = len(letters.rows), len(letters.inputs)
-    shape = gradient.shape[:rows] + weights.shape[:inputs]
-    gradient = sharding.merged(gradient, range(rows, gradient.ndim))
-    weights = sharding.merged(sharding.merged(weights, range(inputs, weights.ndim)), range(inputs))
-    spec, of_matrix = f"{letters.rows}O,IO->{letters.rows}I", sharding.first_of(out, rows)
-    x_gradient = _einsum(spec, gradient, weights, dtype, activation_dtype(dtype), of_matrix)
+    x, of_weights, result = re.split(",|->", spec)
+    inputs = "".join(letter for letter in of_weights if letter in x)
+    rows, outputs = x.removesuffix(inputs), of_weights.removeprefix(inputs)
+    of_matrix = (rows + inputs, inputs + outputs, rows + outputs) == (x, of_weights, result)
+    flows_in = activation_dtype(dtype)
+    if sharding.platform() != "cpu" or not of_matrix or not sharding.is_whole(weights, range(weights.ndim)):
+        return _einsum(f"{result},{of_weights}->{x}", gradient, weights, dtype, flows_in, out)
+    # XLA reads a matrix either way. Of weights with more dimensions it makes a copy first, the other way round.
+    shape = gradient.shape[: len(rows)] + weights.shape[: len(inputs)]
+    gradient = sharding.merged(gradient, range(len(rows), gradient.ndim))
+    weights = sharding.merged(sharding.merged(weights, range(len(inputs), weights.ndim)), range(len(inputs)))
+    whole = sharding.like(gradient, *range(len(rows)), None)
+    x_gradient = _einsum(f"{rows}O,IO->{rows}I", gradient, weights, dtype, flows_in, whole)
     return jnp.reshape(x_gradient, shape, out_sharding=out)
 
 
-def _inputs_first(x: jax.Array, rows: int) -> jax.Array:
-    """[rows..., inputs...] as [inputs..., rows...], which is how a product that sums over rows reads it on a CPU.
+def compiler_options(platform: str, flags: str) -> dict[str, str]:
+    """For the outermost `jax.jit` of what takes gradients: on a CPU, XLA removes barriers before it fuses, unless told.
 
-    Left to itself, XLA does this in one turn with all that makes x, and for each input goes through memory from row to
-    row. At the widths of models, powers of two, all of them fall on the same few places of the caches: half as long as
-    the product itself. So blocks of inputs first, which takes whole lines, then each block by itself, where the caches
-    hold it. The barriers keep both apart; see `compiler_options`.
+    Args:
+      flags: XLA_FLAGS of the environment, whose own list of passes to leave out an option would replace.
     """
-    inputs, dimensions = x.shape[rows:], range(rows, x.ndim)
-    if not sharding.is_whole(x, dimensions) or math.prod(inputs) % _BLOCK:
-        return jnp.moveaxis(x, dimensions, range(len(inputs)))
-    blocks = sharding.split(sharding.merged(x, dimensions), rows, (math.prod(inputs) // _BLOCK, _BLOCK))
-    blocks = jax.lax.optimization_barrier(jnp.moveaxis(blocks, rows, 0))
-    columns = sharding.merged(jnp.moveaxis(blocks, -1, 1), range(2))
-    return jax.lax.optimization_barrier(sharding.split(columns, 0, inputs))
-
-
-def compiler_options(platform: str) -> dict[str, str]:
-    """For `jax.jit` of what takes gradients. On a CPU, XLA removes barriers before it fuses, unless told not to."""
-    return {"xla_disable_hlo_passes": "cse_barrier_expander"} if platform == "cpu" else {}
+    if platform != "cpu":
+        return {}
+    given = re.findall(r"--xla_disable_hlo_passes=(\S+)", flags)[-1:]
+    return {"xla_disable_hlo_passes": ",".join([*given, "cse_barrier_expander"])}

@@ -5,6 +5,7 @@ Letters: B rows of a batch, A parts it is split into.
 
 import dataclasses
 import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -142,12 +143,15 @@ class Trainer:
 
     @functools.cached_property
     def train_step(self) -> Callable[[TrainState, Batch], tuple[TrainState, Report]]:
-        """One update. The state given is donated: it must not be used again."""
+        """One update. The state given is donated: it must not be used again.
+
+        On a CPU it cannot be called within another `jax.jit`: it has options of its own for the compiler.
+        """
         return jax.jit(
             self._train_step,
             donate_argnums=0,
             out_shardings=(self.state_shardings(), None),
-            compiler_options=compiler_options(sharding.platform_of(self.mesh)),
+            compiler_options=compiler_options(sharding.platform_of(self.mesh), os.environ.get("XLA_FLAGS", "")),
         )
 
     @functools.cached_property
