@@ -11,7 +11,7 @@ Without a mesh (a notebook, a unit test) every function here splits nothing.
 import dataclasses
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -200,14 +200,24 @@ def is_whole(array: jax.Array, dimensions: range) -> bool:
 
 
 def merged(array: jax.Array, dimensions: range) -> jax.Array:
-    """Neighbouring dimensions, none of them split, as one."""
-    before, after = slice(dimensions.start), slice(dimensions.stop, None)
-    size = math.prod(array.shape[dimensions.start : dimensions.stop])
-    shape = (*array.shape[before], size, *array.shape[after])
+    """Neighbouring dimensions, of which only the first may be split, as one."""
+    start, stop = dimensions.start, dimensions.stop
+    shape = (*array.shape[:start], math.prod(array.shape[start:stop]), *array.shape[stop:])
+    return _reshaped(array, shape, lambda axes: (*axes[: start + 1], *axes[stop:]))
+
+
+def unmerged(array: jax.Array, dimension: int, sizes: Sequence[int]) -> jax.Array:
+    """One dimension as several, the first of which is split as it was."""
+    shape = (*array.shape[:dimension], *sizes, *array.shape[dimension + 1 :])
+    more = [None] * (len(sizes) - 1)
+    return _reshaped(array, shape, lambda axes: (*axes[: dimension + 1], *more, *axes[dimension + 1 :]))
+
+
+def _reshaped(array: jax.Array, shape: Sequence[int], axes_of: Callable[[Sequence], Sequence]) -> jax.Array:
     if not _mesh_is_set():
         return jnp.reshape(array, shape)
     spec = jax.typeof(array).sharding.spec
-    axes = (*spec.partitions[before], None, *spec.partitions[after])
+    axes = axes_of(spec.partitions)
     return jnp.reshape(array, shape, out_sharding=PartitionSpec(*axes, reduced=spec.reduced, unreduced=spec.unreduced))
 
 

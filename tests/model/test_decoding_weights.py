@@ -46,6 +46,29 @@ def test_a_product_is_rounded_by_half_a_step_of_the_largest_of_a_row_and_of_an_o
     assert (error > 0).any()
 
 
+@pytest.mark.parametrize("rows", [(1, 1), (2, 3)])
+@pytest.mark.parametrize("spec", CASES)
+def test_a_float32_matrix_with_its_outputs_first_is_not_rounded(spec, rows):
+    inputs, outputs = CASES[spec]
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.standard_normal((*rows, *inputs)), jnp.float32)
+    matrix = jnp.asarray(rng.standard_normal((*inputs, *outputs)), jnp.float32)
+    names = (None,) * matrix.ndim
+    ours = product(spec, x, compact(matrix, len(inputs), "float32"), names, "float32")
+    np.testing.assert_allclose(ours, product(spec, x, matrix, names, "float32"), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("spec", CASES)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_product_makes_no_copy_of_a_matrix(spec, precision):
+    inputs, outputs = ([16 * size for size in sizes] for sizes in CASES[spec])
+    x = jnp.ones((2, 1, *inputs))
+    weights = compact(jnp.ones((*inputs, *outputs)), len(inputs), precision)
+    names = (None,) * (len(inputs) + len(outputs))
+    program = jax.jit(lambda x, weights: product(spec, x, weights, names, "float32")).lower(x, weights).compile()
+    assert program.memory_analysis().temp_size_in_bytes < weights.values_OI.nbytes / 4
+
+
 def test_zeros_stay_zeros():
     matrix = compact(jnp.zeros((4, 3)), 1, "int8")
     assert not product("BTD,DF->BTF", jnp.zeros((1, 2, 4)), matrix, (None, None), "float32").any()
@@ -53,12 +76,13 @@ def test_zeros_stay_zeros():
 
 @pytest.fixture
 def with_instructions(monkeypatch):
-    """A CPU that has some for bfloat16."""
+    """A CPU that has some for bfloat16, and none of 512 bits."""
     monkeypatch.setattr(cores, "have_bfloat16", lambda: True)
+    monkeypatch.setattr(cores, "have_512_bits", lambda: False)
 
 
 @pytest.mark.usefixtures("with_instructions")
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
     blueprint = in_precision(blueprint_of(tiny(activation="swiglu", positions="t5")), precision)
     params = jax.tree.map(jnp.asarray, random_params(blueprint))
@@ -84,22 +108,49 @@ def test_a_cpu_without_instructions_for_bfloat16_takes_float32(dtype, precision,
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
 
 
+@pytest.fixture
+def params():
+    return jax.tree.map(jnp.asarray, random_params(blueprint_of(tiny())))
+
+
+ONE_DEVICE = make_mesh(MeshConfig(), jax.devices()[:1])
+
+
+def found(params, precision, beam_size, mesh=ONE_DEVICE):
+    """What a search of three sentences finds."""
+    blueprint = blueprint_of(tiny())
+    settings = DecodingConfig(beam_size=beam_size, extra_length=4, batch_size=8)
+    search = Search([blueprint], mesh, precision)
+    with jax.set_mesh(mesh):
+        placed = jax.device_put(params, blueprint.shardings(mesh))
+    return search(search.prepare([placed]), [[5, 9, 7], [20, 21], [8]], settings)
+
+
 @pytest.mark.usefixtures("with_instructions")
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size):
-    blueprint = blueprint_of(tiny())
-    params = jax.tree.map(jnp.asarray, random_params(blueprint))
-    settings = DecodingConfig(beam_size=beam_size, extra_length=4, batch_size=8)
-    mesh = make_mesh(MeshConfig(), jax.devices()[:1])
-
-    def found(precision):
-        search = Search([blueprint], mesh, precision)
-        with jax.set_mesh(mesh):
-            placed = jax.device_put(params, blueprint.shardings(mesh))
-        return search(search.prepare([placed]), [[5, 9, 7], [20, 21], [8]], settings)
-
-    plain, ours = found("float32"), found(precision)
+def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size, params):
+    plain, ours = (found(params, which, beam_size) for which in ("float32", precision))
     for (expected,), (output,) in zip(plain, ours, strict=True):
         assert output.log_probability == pytest.approx(expected.log_probability, rel=0.2)
     assert [best.log_probability for (best,) in ours] != [best.log_probability for (best,) in plain]
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_a_search_in_float32_is_the_same_whichever_way_matrices_lie(beam_size, params, monkeypatch):
+    def with_bits(have):
+        monkeypatch.setattr(cores, "have_512_bits", lambda: have)
+        return found(params, "float32", beam_size)
+
+    for (expected,), (output,) in zip(with_bits(True), with_bits(False), strict=True):
+        assert output.tokens == expected.tokens
+        assert output.log_probability == pytest.approx(expected.log_probability, rel=1e-5)
+
+
+@pytest.mark.usefixtures("with_instructions")
+@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
+def test_a_mesh_finds_the_same_with_compact_matrices(precision, params):
+    on_mesh = found(params, precision, 3, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
+    for (expected,), (output,) in zip(found(params, precision, 3), on_mesh, strict=True):
+        assert output.tokens == expected.tokens
+        assert output.log_probability == pytest.approx(expected.log_probability, rel=1e-4)

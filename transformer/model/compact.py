@@ -1,24 +1,29 @@
-"""Weights of few bits, for decoding on a CPU: there a step takes as long as reading them.
+"""Weights as a CPU decodes with them fastest: outputs first, and of fewer bits, for a step is mostly reading them.
 
-Letters: B rows, T positions, I what is summed over, O outputs; each may stand for several dimensions of a matrix.
+Letters: B rows, T positions, I what is summed over, O outputs.
 """
 
 import dataclasses
 import types
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from transformer import sharding
 
 # An int8 product of a single row is five times as slow as one of two, and so is a bfloat16 one three times.
-LEAST_ROWS = 2
+LEAST_ROWS = {"int8": 2, "bfloat16": 2, "float32": 1}
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Compact:
-    """A matrix with its outputs first, which for few rows is the faster layout in both types (in float32 the slower).
+    """A matrix with its outputs first, which for few rows is the faster layout in bfloat16 and int8.
+
+    In float32 it is where instructions take 256 bits: 4 to 32 rows in 0.65 to 0.85 of the time, others in the same (24
+    matrices of 512 x 2048, 2 cores of an AMD EPYC with AVX2). With 512 bits it is the slower one.
 
     int8 is for every output a scale of its own and whole numbers up to 127. What is multiplied by it is rounded too, to
     127 steps of the largest of a row: XLA's products of int8 and int8 take 0.45 of the time that float32 takes for 1
@@ -26,52 +31,58 @@ class Compact:
     bfloat16 it is 0.65, 0.6 and 0.52: the better choice for many rows (24 matrices of 512 x 2048 and one of 512 x
     32,000, 2 cores of an AMD EPYC with AVX-512, jax 0.10.2). With jax 0.12 int8 takes half of that from 128 rows on,
     and a base model is fastest in int8 for any number of rows (benchmarks/README.md).
+
+    It has two dimensions whatever the parameter had: XLA would turn any other round again for every product.
     """
 
-    values_OI: jax.Array  # bfloat16 or int8
-    scales_O: jax.Array | None  # float32; of bfloat16: none
+    values_OI: jax.Array  # float32, bfloat16 or int8
+    scales_O: jax.Array | None  # float32; of int8 only
+    outputs: tuple[int, ...] = dataclasses.field(metadata={"static": True})  # the dimensions that O stands for
 
     def __getitem__(self, index: types.EllipsisType) -> "Compact":
         """All of it, which is how a layer reads a parameter."""
         return self
 
 
-def compact(matrix_IO: jax.Array, inputs: int, precision: str) -> Compact:
-    """A matrix whose first `inputs` dimensions are summed over, in bfloat16 or int8."""
-    summed = tuple(range(inputs))
-    values_OI = jnp.transpose(matrix_IO, (*range(inputs, matrix_IO.ndim), *summed))
-    if precision == "bfloat16":
-        return Compact(values_OI.astype(jnp.bfloat16), None)
-    summed = tuple(range(values_OI.ndim - inputs, values_OI.ndim))
-    values_OI, scales_O1 = _rounded(values_OI, summed)
-    return Compact(values_OI, jnp.squeeze(scales_O1, summed))
+def compact(parameter: jax.Array, inputs: int, precision: str) -> Compact:
+    """A parameter whose first `inputs` dimensions are summed over, in float32, bfloat16 or int8."""
+    outputs = parameter.shape[inputs:]
+    matrix_IX = sharding.merged(parameter, range(inputs))
+    values_OI = sharding.merged(matrix_IX, range(1, matrix_IX.ndim)).T
+    if precision != "int8":
+        return Compact(values_OI.astype(precision), None, outputs)
+    values_OI, scales_O1 = _rounded(values_OI)
+    return Compact(values_OI, jnp.squeeze(scales_O1, -1), outputs)
 
 
 def compact_product(
-    spec: str, x_BTI: jax.Array, weights: Compact, names: tuple[str | None, ...], dtype: jnp.dtype, out
+    x: jax.Array, weights: Compact, names: Sequence[str | None], dtype: jnp.dtype, out: PartitionSpec | None = None
 ) -> jax.Array:
-    """`einsum(spec, x, matrix)` where `spec` and `names` speak of the matrix as it was given to `compact`."""
+    """x [B, T, inputs...] times the parameter that `compact` was given: [B, T, outputs...].
+
+    Args:
+      names: of the parameter's dimensions, of which only the first input and the first output may be split.
+      out: the partition of a result with one dimension of outputs, where it is left open.
+    """
+    x_BTI = sharding.merged(x, range(2, x.ndim))
     rows, length = x_BTI.shape[:2]
-    if rows * length < LEAST_ROWS:
-        padding = [(0, 0), (0, LEAST_ROWS - 1), *[(0, 0)] * (x_BTI.ndim - 2)]
-        return compact_product(spec, jnp.pad(x_BTI, padding), weights, names, dtype, out)[:, :length]
-    inputs, result = spec.split("->")
-    x_letters, letters = inputs.split(",")
-    summed = sum(letter not in result for letter in letters)
-    spec = f"{x_letters},{letters[summed:]}{letters[:summed]}->{result}"
-    values_OI = sharding.gather(weights.values_OI, (*names[summed:], *names[:summed]))
+    values_OI = sharding.gather(weights.values_OI, (names[x.ndim - 2], names[0]))
+    least = LEAST_ROWS[values_OI.dtype.name]
+    if rows * length < least:
+        x_BTI = jnp.pad(x_BTI, [(0, 0), (0, least - 1), (0, 0)])
     if weights.scales_O is None:
         x_BTI = x_BTI.astype(values_OI.dtype)
-        return jnp.einsum(spec, x_BTI, values_OI, preferred_element_type=dtype, out_sharding=out)
-    x_BTI, scales_BT1 = _rounded(x_BTI, tuple(range(2, x_BTI.ndim)))
-    product_BTO = jnp.einsum(spec, x_BTI, values_OI, preferred_element_type=jnp.int32, out_sharding=out)
-    scales_BT1 = jnp.reshape(scales_BT1, (*scales_BT1.shape[:2], *[1] * (product_BTO.ndim - 2)))
-    scales_O = sharding.gather(weights.scales_O, names[summed:])
-    return (product_BTO.astype(jnp.float32) * scales_BT1 * scales_O[None, None]).astype(dtype)
+        product_BTO = jnp.einsum("BTI,OI->BTO", x_BTI, values_OI, preferred_element_type=dtype, out_sharding=out)
+    else:
+        x_BTI, scales_BT1 = _rounded(x_BTI)
+        product_BTO = jnp.einsum("BTI,OI->BTO", x_BTI, values_OI, preferred_element_type=jnp.int32, out_sharding=out)
+        scales_O = sharding.gather(weights.scales_O, (names[x.ndim - 2],))
+        product_BTO = (product_BTO.astype(jnp.float32) * scales_BT1 * scales_O[None, None]).astype(dtype)
+    return sharding.unmerged(product_BTO[:, :length], 2, weights.outputs)
 
 
-def _rounded(array: jax.Array, axes: tuple[int, ...]) -> tuple[jax.Array, jax.Array]:
-    """Whole numbers from -127 to 127, and what they are to be multiplied by: one number for all along `axes`."""
-    scale = jnp.max(jnp.abs(array), axis=axes, keepdims=True).astype(jnp.float32) / 127
+def _rounded(array: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Whole numbers from -127 to 127, and what they are to be multiplied by: one number for all along the last."""
+    scale = jnp.max(jnp.abs(array), axis=-1, keepdims=True).astype(jnp.float32) / 127
     # All zeros stay so.
     return jnp.round(array / jnp.where(scale == 0, 1.0, scale)).astype(jnp.int8), scale

@@ -1,7 +1,7 @@
 """A model's parameters as decoding wants them, made once and used for every token.
 
-Layers stand one by one: of a stack every step, or every call of a compiled program, would have to copy them. The table
-of the output stands with its outputs where the product of few rows is fastest. Matrices may be of fewer bits.
+Layers stand one by one: of a stack every step, or every call of a compiled program, would have to copy them. Matrices
+lie the way round that is fastest for few rows, and may be of fewer bits.
 """
 
 import dataclasses
@@ -9,6 +9,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from transformer import cores
 from transformer.config import ModelConfig
 from transformer.model.attention import MultiHeadAttention, attention_class
 from transformer.model.blueprint import Blueprint, Model, Params
@@ -16,7 +17,7 @@ from transformer.model.compact import Compact, compact
 from transformer.model.products import activation_dtype, computed_in
 from transformer.model.transformer import Layer
 
-# The parts of a layer whose matrices may be of fewer bits, and of each matrix over how many dimensions is summed.
+# The parts of a layer whose matrices may be compact, and of each matrix over how many dimensions is summed.
 _ATTENTION = {"query": 1, "key": 1, "value": 1, "output": 2}
 _FEED_FORWARD = {"inner": 1, "gate": 1, "outer": 1}
 
@@ -63,18 +64,18 @@ def prepare(blueprint: Blueprint, params: Params, precision: str = "model") -> D
     # Only on a CPU, where activations are float32 whatever products are in, is a copy of the weights worth its memory.
     on_cpu = activation_dtype("bfloat16") == jnp.float32
     precision = computed_in(config.dtype if precision == "model" else precision)
-    small = precision == "int8" or (precision == "bfloat16" and on_cpu)
+    outputs_first = precision == "int8" or (on_cpu and (precision == "bfloat16" or not cores.have_512_bits()))
 
     def layers(stack) -> list[Params]:
         parameters = stack.unstacked_parameters()
-        return [_compacted(layer, config, precision) for layer in parameters] if small else parameters
+        return [_compacted(layer, config, precision) for layer in parameters] if outputs_first else parameters
 
     table_DV = model.output_table().T
     return DecodingWeights(
         encoder=layers(model.encoder) if "encoder" in params else None,
         decoder=layers(model.decoder),
         others={name: part for name, part in params.items() if name not in ("encoder", "decoder")},
-        output_DV=compact(table_DV, 1, precision) if small else table_DV.astype(activation_dtype(config.dtype)),
+        output_DV=compact(table_DV, 1, precision) if outputs_first else table_DV.astype(activation_dtype(config.dtype)),
     )
 
 

@@ -43,7 +43,7 @@ def product(
       out: the result's partition where the letters leave it open.
     """
     if isinstance(parameter, Compact):
-        return compact_product(spec, x, parameter, names, activation_dtype(dtype), out)
+        return compact_product(x, parameter, names, activation_dtype(dtype), out)
     result = _product(spec, names, dtype, out, x.astype(activation_dtype(dtype)), parameter)
     return checkpoint_name(result, PRODUCT)
 

@@ -274,8 +274,7 @@ class Decoder(nnx.Module):
 
     def _logits(self, x_BKD: jax.Array, output_DV: jax.Array | Compact) -> jax.Array:
         if isinstance(output_DV, Compact):
-            names = (None, "vocabulary")
-            return compact_product("BKD,DV->BKV", x_BKD, output_DV, names, jnp.dtype(jnp.float32), None)
+            return compact_product(x_BKD, output_DV, (None, "vocabulary"), jnp.dtype(jnp.float32))
         return float32_product("BKD,DV->BKV", x_BKD, output_DV, output_DV.dtype.name)
 
 
