@@ -51,7 +51,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_xdist_auto_num_workers(config):
     """One more than cores: tests that start processes wait for them. On 2 cores 3 took four fifths of the time of 2."""
-    return min(cores() + 1, 8)  # each takes up to 2 GB
+    return int(os.environ.get("PYTEST_XDIST_AUTO_NUM_WORKERS") or min(cores() + 1, 8))  # each takes up to 2 GB
 
 
 @pytest.hookimpl(wrapper=True)

@@ -16,18 +16,18 @@ def cores() -> int:
 
 @functools.cache
 def have_bfloat16(cpu_info: Path = _CPU_INFO) -> bool:
-    """Whether they have instructions that multiply bfloat16."""
+    """Whether they have instructions that multiply bfloat16: supposed where it is not looked up, see `_have`."""
     return _have(_WITH_BFLOAT16, cpu_info)
 
 
 @functools.cache
 def have_512_bits(cpu_info: Path = _CPU_INFO) -> bool:
-    """Whether their instructions take 16 numbers of float32 at once."""
+    """Whether their instructions take 16 numbers of float32 at once: supposed where it is not looked up."""
     return _have({"avx512f"}, cpu_info)
 
 
 def _have(flags: set[str], cpu_info: Path) -> bool:
-    """Whether one of them is listed. Looked up for x86 on Linux; else supposed."""
+    """Whether one of them is listed. Looked up for x86 on Linux alone."""
     if platform.machine() != "x86_64" or not cpu_info.is_file():
         return True
     return bool(flags & set(cpu_info.read_text().split()))

@@ -1,10 +1,10 @@
-"""Decoding in fewer bits: products within the rounding they promise, whatever the shape of the matrix."""
+"""Compact matrices: products within the rounding they promise, whatever the shape, and the same search by them."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tiny_model import VOCABULARY, blueprint_of, random_params, tiny
+from tiny_model import VARIANTS, VOCABULARY, blueprint_of, random_params, tiny
 
 from transformer import cores
 from transformer.config import DecodingConfig, MeshConfig
@@ -75,13 +75,13 @@ def test_zeros_stay_zeros():
 
 
 @pytest.fixture
-def with_instructions(monkeypatch):
-    """A CPU that has some for bfloat16, and none of 512 bits."""
+def compact_throughout(monkeypatch):
+    """A CPU, if there were one, on which matrices are compact in every precision."""
     monkeypatch.setattr(cores, "have_bfloat16", lambda: True)
     monkeypatch.setattr(cores, "have_512_bits", lambda: False)
 
 
-@pytest.mark.usefixtures("with_instructions")
+@pytest.mark.usefixtures("compact_throughout")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_every_matrix_of_a_layer_is_compact_and_nothing_else(precision):
     blueprint = in_precision(blueprint_of(tiny(activation="swiglu", positions="t5")), precision)
@@ -108,49 +108,46 @@ def test_a_cpu_without_instructions_for_bfloat16_takes_float32(dtype, precision,
     assert {leaf.dtype for leaf in jax.tree.leaves(weights)} == {jnp.dtype("float32")}
 
 
-@pytest.fixture
-def params():
-    return jax.tree.map(jnp.asarray, random_params(blueprint_of(tiny())))
-
-
 ONE_DEVICE = make_mesh(MeshConfig(), jax.devices()[:1])
 
 
-def found(params, precision, beam_size, mesh=ONE_DEVICE):
+def found(precision, beam_size, mesh=ONE_DEVICE, **variant):
     """What a search of three sentences finds."""
-    blueprint = blueprint_of(tiny())
+    blueprint = blueprint_of(tiny(**variant))
     settings = DecodingConfig(beam_size=beam_size, extra_length=4, batch_size=8)
     search = Search([blueprint], mesh, precision)
     with jax.set_mesh(mesh):
-        placed = jax.device_put(params, blueprint.shardings(mesh))
-    return search(search.prepare([placed]), [[5, 9, 7], [20, 21], [8]], settings)
+        params = jax.device_put(random_params(blueprint), blueprint.shardings(mesh))
+    return search(search.prepare([params]), [[5, 9, 7], [20, 21], [8]], settings)
 
 
-@pytest.mark.usefixtures("with_instructions")
+@pytest.mark.usefixtures("compact_throughout")
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size, params):
-    plain, ours = (found(params, which, beam_size) for which in ("float32", precision))
+def test_a_search_in_fewer_bits_gives_about_the_same_log_probabilities(precision, beam_size):
+    plain, ours = (found(which, beam_size) for which in ("float32", precision))
     for (expected,), (output,) in zip(plain, ours, strict=True):
         assert output.log_probability == pytest.approx(expected.log_probability, rel=0.2)
     assert [best.log_probability for (best,) in ours] != [best.log_probability for (best,) in plain]
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
-def test_a_search_in_float32_is_the_same_whichever_way_matrices_lie(beam_size, params, monkeypatch):
+def test_a_search_in_float32_is_the_same_whichever_way_matrices_lie(beam_size, monkeypatch):
     def with_bits(have):
         monkeypatch.setattr(cores, "have_512_bits", lambda: have)
-        return found(params, "float32", beam_size)
+        return found("float32", beam_size)
 
     for (expected,), (output,) in zip(with_bits(True), with_bits(False), strict=True):
         assert output.tokens == expected.tokens
         assert output.log_probability == pytest.approx(expected.log_probability, rel=1e-5)
 
 
-@pytest.mark.usefixtures("with_instructions")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
-def test_a_mesh_finds_the_same_with_compact_matrices(precision, params):
-    on_mesh = found(params, precision, 3, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)))
-    for (expected,), (output,) in zip(found(params, precision, 3), on_mesh, strict=True):
+@pytest.mark.usefixtures("compact_throughout")
+@pytest.mark.parametrize(
+    ("precision", "variant"), [("float32", "pre_sinusoidal"), ("bfloat16", "paper"), ("int8", "modern")]
+)
+def test_a_mesh_finds_the_same_with_compact_matrices(precision, variant):
+    on_mesh = found(precision, 3, make_mesh(MeshConfig(data=2, fsdp=2, tensor=2)), **VARIANTS[variant])
+    for (expected,), (output,) in zip(found(precision, 3, **VARIANTS[variant]), on_mesh, strict=True):
         assert output.tokens == expected.tokens
         assert output.log_probability == pytest.approx(expected.log_probability, rel=1e-4)

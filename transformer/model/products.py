@@ -39,6 +39,7 @@ def product(
     processor that has no instructions for them multiplies the rounded factors in float32: the same sums.
 
     Args:
+      spec: for a `Compact`, which does not look at it, of the form "BTI,IO->BTO": I and O may be several letters.
       names: of the parameter's dimensions.
       out: the result's partition where the letters leave it open.
     """
