@@ -22,8 +22,8 @@ LEAST_ROWS = {"int8": 2, "bfloat16": 2, "float32": 1}
 class Compact:
     """A matrix with its outputs first, which for few rows is the faster layout in bfloat16 and int8.
 
-    In float32 it is where instructions take 256 bits: 4 to 32 rows in 0.65 to 0.85 of the time, others in the same (24
-    matrices of 512 x 2048, 2 cores of an AMD EPYC with AVX2). With 512 bits it is the slower one.
+    In float32 it is where instructions take 256 bits: 4 to 32 rows in 0.65 to 0.85 of the time, though one or two in up
+    to 1.3 times it (24 matrices of 512 x 2048, 2 cores of an AMD EPYC with AVX2). With 512 bits it is the slower one.
 
     int8 is for every output a scale of its own and whole numbers up to 127. What is multiplied by it is rounded too, to
     127 steps of the largest of a row: XLA's products of int8 and int8 take 0.45 of the time that float32 takes for 1
