@@ -5,6 +5,7 @@ import dataclasses
 import json
 import signal
 import threading
+import time
 from pathlib import Path
 
 import jax
@@ -281,7 +282,12 @@ def test_an_interrupt_loses_nothing(checkpoints, monkeypatch, stage):
     may_go_on = threading.Event()
     held = (array_files.ocp, "save_async") if stage == "copying" else (manifest, "write")
     main = threading.get_ident()
-    hold(monkeypatch, *held, may_go_on, meanwhile=lambda: signal.pthread_kill(main, signal.SIGINT))
+
+    def interrupt():
+        time.sleep(0.5)  # on its way into a wait, a thread would see the signal only after it
+        signal.pthread_kill(main, signal.SIGINT)
+
+    hold(monkeypatch, *held, may_go_on, meanwhile=interrupt)
     with pytest.raises(KeyboardInterrupt):
         save(checkpoints, 1)
     assert checkpoints.steps() == []
